@@ -1,0 +1,103 @@
+"""The downstream classifier: a small CNN. The judge is one of these, trained on all real training images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+
+from harness.data import Images, to_float
+from harness.methods import ImageShape
+from harness.training import Batch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of the classifier: the same for every arm."""
+
+    steps: int = 700
+    """optimizer steps, the same for every arm"""
+    batch_size: int = 256
+    """images per optimizer step, over all processes"""
+    max_lr: float = 0.01
+    """peak of the one-cycle learning rate (Adam)"""
+    hidden: int = 256
+    """units of the last hidden layer, the judge's feature space"""
+
+
+class Classifier(nn.Module):
+    """Two convolutions with pooling, one hidden layer. Images float [n, C, H, W] -> logits [n, classes]."""
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        self.config = config
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(shape.channels, 24, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(24, 48, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Flatten(),
+        )  # fmt: skip
+        pixels = (shape.height // 4) * (shape.width // 4)
+        self.hidden = nn.Linear(48 * pixels, config.hidden)
+        self.output = nn.Linear(config.hidden, shape.num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden layer, [n, hidden], at least 0."""
+        return F.relu(self.hidden(self.convolutions(images)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.features(images))
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        self.to(accelerator.device, memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.max_lr, betas=(0.7, 0.9), fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.config.max_lr, total_steps=self.config.steps + 1, cycle_momentum=False
+        )
+        self.accelerator = accelerator
+        # A list hides the wrapped network from nn.Module: the weights keep their names.
+        self.wrapped, self.optimizer = [accelerator.prepare(self)], accelerator.prepare(optimizer)
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        loss = F.cross_entropy(self.wrapped[0](batch.images), batch.labels)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        return {"train/loss": loss.detach()}
+
+
+@torch.inference_mode()
+def predict(classifier: Classifier, images: Tensor, chunk: int = 2000) -> Tensor:
+    """Predicted labels int64 [n] of uint8 images [n, C, H, W]."""
+    device = next(classifier.parameters()).device
+    return torch.cat([classifier(to_float(part.to(device))).argmax(1) for part in images.split(chunk)])
+
+
+def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
+    """Accuracy and macro-averaged precision, recall and F1, each in 0 … 1."""
+    metrics = MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "precision": MulticlassPrecision(num_classes, average="macro"),
+            "recall": MulticlassRecall(num_classes, average="macro"),
+            "f1": MulticlassF1Score(num_classes, average="macro"),
+        }
+    )
+    return {name: float(value) for name, value in metrics(predicted.cpu(), labels.cpu()).items()}
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Counts int64 [classes, classes]: true label by row, predicted by column."""
+    return MulticlassConfusionMatrix(num_classes)(predicted.cpu(), labels.cpu())

@@ -1,0 +1,206 @@
+"""Data sets as tensors: loaded once, moved to the device once, indexed per step.
+
+A set is `images` (uint8 [n, C, H, W]) and `labels` (int64 [n]). Models see `to_float(images)` in [-1, 1].
+"""
+
+import hashlib
+import os
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import InputError
+from harness.seeding import generator
+
+# md5 of the four uncompressed files as published; torchvision checks only the archives that it downloads.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+IDX_DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+DATASETS = ("digits", *IDX_DATASETS)
+DIGITS_TEST_SHARE = 0.2
+VALIDATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: `images` uint8 [n, C, H, W], `labels` int64 [n]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> "Images":
+        return Images(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Images":
+        return Images(self.images.to(device), self.labels.to(device))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over shape, pixels and labels, hexadecimal: equal digests are equal sets in equal order."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.cpu().contiguous().numpy().data)
+        digest.update(self.labels.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write a compressed `.npz` with the arrays `images` and `labels`."""
+        np.savez_compressed(path, images=self.images.cpu().numpy(), labels=self.labels.cpu().numpy())
+
+    @classmethod
+    def read(cls, path: Path) -> "Images":
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of one data set for one seed; `train` is all of its training images, real and validation.
+
+    `real` is what a generator and a classifier may see, `validation` is for selection, `test` for the table.
+    """
+
+    name: str
+    num_classes: int
+    train: Images
+    real: Images
+    validation: Images
+    test: Images
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 0 … 255 -> float32 [-1, 1]."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float [-1, 1] -> uint8 0 … 255, rounded; values outside are clamped."""
+    return images.float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def load(name: str = "digits", root: str | None = None, n_real: int | None = None, seed: int = 0) -> Dataset:
+    """Read a data set and split it, stratified by class.
+
+    The training images are put into one stratified order, a function of `seed`: `real` is its first
+    `n_real` (all but the validation images by default), `validation` its end, a twelfth of it. So a smaller
+    `real` is part of a larger one. With `n_real` above eleven twelfths the validation split shrinks, and
+    with all training images it is empty. `test` is the same for every seed: the published one, or a fixed
+    stratified fifth of `digits`.
+
+    Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
+    """
+    if name == "digits":
+        train, test = _digits()
+    elif name in IDX_DATASETS:
+        train, test = _idx(name, root)
+    else:
+        raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+    num_classes = int(train.labels.max()) + 1
+    num_validation = round(len(train) * VALIDATION_SHARE)
+    n_real = len(train) - num_validation if n_real is None else n_real
+    if not num_classes <= n_real <= len(train):
+        raise InputError(
+            f"--n-real {n_real} cannot be taken from {name}: "
+            f"it has {len(train)} training images in {num_classes} classes"
+        )
+    order = stratified_order(train.labels, seed, "split")
+    num_validation = min(num_validation, len(train) - n_real)
+    return Dataset(
+        name=name,
+        num_classes=num_classes,
+        train=train,
+        real=train[order[:n_real]],
+        validation=train[order[len(train) - num_validation :]],
+        test=test,
+    )
+
+
+def stratified_order(labels: Tensor, seed: int, purpose: str) -> Tensor:
+    """A random order (int64 [n]) of which every stretch holds the classes in their shares, up to one image.
+
+    Image i of a class of k, in random order, is put at (i + u) / k for u ~ U[0, 1).
+    """
+    draw = generator(seed, purpose)
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        rank = torch.randperm(len(members), generator=draw).double()
+        place[members] = (rank + torch.rand((), generator=draw)) / len(members)
+    return place.argsort(stable=True)
+
+
+def _digits() -> tuple[Images, Images]:
+    from sklearn.datasets import load_digits
+
+    pixels, target = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
+    every = Images(images, torch.from_numpy(target).long())
+    order = stratified_order(every.labels, 0, "digits/test")
+    num_test = round(len(every) * DIGITS_TEST_SHARE)
+    return every[order[num_test:]], every[order[:num_test]]
+
+
+def _idx(name: str, root: str | None) -> tuple[Images, Images]:
+    """MNIST and its kin through torchvision, which downloads what is missing."""
+    root = root or os.environ.get("HARNESS_DATA_ROOT")
+    if not root:
+        raise InputError(f"{name} needs a folder for its files: give --data-root or set HARNESS_DATA_ROOT")
+    from torchvision import datasets
+
+    reader = getattr(datasets, IDX_DATASETS[name])
+    raw = Path(root) / IDX_DATASETS[name] / "raw"
+    if not all((raw / file).is_file() for file in MNIST_FILES):
+        _download(reader, name, root, raw)
+    for file in MNIST_FILES:
+        _check_idx(raw / file, MNIST_FILES[file] if name == "mnist" else None)
+    train, test = (reader(root, train=part, download=False) for part in (True, False))
+    return (
+        Images(train.data.unsqueeze(1), train.targets.long()),
+        Images(test.data.unsqueeze(1), test.targets.long()),
+    )
+
+
+def _download(reader: type, name: str, root: str, raw: Path) -> None:
+    try:
+        reader(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{name} is not in {raw} and could not be downloaded ({str(error).splitlines()[0]}); "
+            f"put its four idx files there or point --data-root at a folder that has them"
+        ) from error
+
+
+def _check_idx(path: Path, md5: str | None) -> None:
+    """Refuse a file whose magic number, length or (where known) content is not that of the published one."""
+    content = path.read_bytes()
+    num_dims = 3 if "images" in path.name else 1
+    magic = 0x0800 + num_dims  # idx: unsigned bytes, number of dimensions
+    header = 4 + 4 * num_dims
+    found = int.from_bytes(content[:4])
+    if found != magic:
+        raise InputError(f"{path} is damaged: its magic number is {found}, not {magic}; fetch the file again")
+    dims = struct.unpack(f">{num_dims}I", content[4:header]) if len(content) >= header else (0,)
+    expected = header + int(np.prod(dims))
+    if len(content) != expected or len(content) <= header:
+        raise InputError(
+            f"{path} is damaged: it has {len(content)} bytes, its header says {expected}; fetch the file again"
+        )
+    if md5 and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise InputError(f"{path} is damaged: its checksum is not that of the published file; fetch it again")

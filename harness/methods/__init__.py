@@ -1,0 +1,61 @@
+"""The generators: one file, one method. A file that stands here is found; nothing is registered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Protocol
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from harness.errors import InputError
+from harness.seeding import Draws
+from harness.training import Batch
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a method must know of the data: image size and number of classes."""
+
+    channels: int
+    height: int
+    width: int
+    num_classes: int
+
+
+class Method(Protocol):
+    """A class-conditional generator.
+
+    It is an `nn.Module` that holds every network it has, averages (EMA) included, so that its
+    `state_dict()` is the trained generator. A module `harness/methods/NAME.py` defines it as `Generator`.
+    """
+
+    Config: ClassVar[type]
+    """Hyperparameters, a frozen dataclass: its fields are the command line's flags."""
+
+    def __init__(self, config: Any, shape: ImageShape) -> None: ...
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Move to the device; make the optimizers and the wrapped networks that `step` trains."""
+        ...
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """One step on one global batch; scalars to be logged, left on the device."""
+        ...
+
+    def sample(self, labels: Tensor, draws: Draws) -> Tensor:
+        """Images float [n, C, H, W] in [-1, 1] for `labels` int64 [n]."""
+        ...
+
+
+def names() -> list[str]:
+    """The methods that stand in this folder."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def find(name: str) -> type[nn.Module]:
+    """The generator class of a method. Raises InputError for an unknown name."""
+    if name not in names():
+        raise InputError(f"unknown method {name!r}; known are {', '.join(names())}")
+    return import_module(f"{__name__}.{name}").Generator

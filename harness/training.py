@@ -1,0 +1,112 @@
+"""The only training loop: a generator that yields (step, metrics), for every method and the classifier."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from harness.data import Images, to_float
+from harness.errors import InputError
+from harness.seeding import Draws, generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of one global batch.
+
+    `images` float32 [n, C, H, W] in [-1, 1], `labels` int64 [n], `draws` the step's random tensors.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draws: Draws
+
+
+class Trainable(Protocol):
+    """What the loop asks of a generator or a classifier."""
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """One optimisation step; scalars to be logged, left on the device."""
+        ...
+
+
+class Batches:
+    """Batches as a pure function of (seed, step): no loader, no state.
+
+    `sources` are sets with the number of images that each gives to every global batch. A set is passed
+    over in a fresh random order per epoch; a batch may straddle two epochs.
+
+    Raises InputError for an empty set and for a global batch that the processes cannot share equally.
+    """
+
+    def __init__(
+        self,
+        *sources: tuple[Images, int],
+        seed: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.size = sum(count for _, count in sources)
+        if self.size % world_size:
+            raise InputError(
+                f"--batch-size {self.size} is not divisible by {world_size} processes; it is the global size"
+            )
+        if any(count and not len(source) for source, count in sources):
+            raise InputError("an empty set of images cannot give batches")
+        self.device = torch.device(device)
+        self.sources = [(source.to(self.device), count) for source, count in sources if count]
+        self.seed = seed
+        share = self.size // world_size
+        self.share = slice(rank * share, (rank + 1) * share)
+
+    def __getitem__(self, step: int) -> Batch:
+        parts = []
+        for place, (source, count) in enumerate(self.sources):
+            indices = positions(len(source), count, self.seed, place, step)
+            parts.append((place, indices))
+        # Only the share's images are gathered: the order of the global batch is source after source.
+        images, labels, start = [], [], 0
+        for place, indices in parts:
+            source = self.sources[place][0]
+            mine = indices[max(self.share.start - start, 0) : max(self.share.stop - start, 0)].to(self.device)
+            images.append(source.images[mine])
+            labels.append(source.labels[mine])
+            start += len(indices)
+        draws = Draws(self.seed, "train", step, self.size, self.share, self.device, self.device)
+        return Batch(to_float(torch.cat(images)), torch.cat(labels), draws)
+
+
+def positions(num_images: int, count: int, seed: int, source: int, step: int) -> Tensor:
+    """Indices (int64 [count]) of step `step` into a set of `num_images`, in the order of its epochs."""
+    first, last = step * count, (step + 1) * count
+    indices = torch.cat(
+        [
+            epoch_order(num_images, seed, source, epoch)
+            for epoch in range(first // num_images, (last - 1) // num_images + 1)
+        ]
+    )
+    start = first % num_images
+    return indices[start : start + count]
+
+
+@lru_cache(maxsize=8)
+def epoch_order(num_images: int, seed: int, source: int, epoch: int) -> Tensor:
+    """The order (int64 [num_images]) in which one epoch passes over a set."""
+    return torch.randperm(num_images, generator=generator(seed, "order", source, epoch))
+
+
+def num_steps(steps: int, epochs: float, num_images: int, batch_size: int) -> int:
+    """The length of a training: `steps` optimizer steps or `epochs` passes over the images, whichever is less."""
+    return max(1, min(steps, round(epochs * num_images / batch_size)))
+
+
+def train(
+    model: Trainable, batches: Batches, steps: int, start: int = 0
+) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+    """Run steps `start` … `steps` - 1; the caller logs, evaluates, prunes, stops between them."""
+    for step in range(start, steps):
+        yield step, model.step(batches[step], step)

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
@@ -20,6 +18,7 @@ from torchmetrics.classification import (
 
 from harness.data import Images, to_float
 from harness.methods import ImageShape
+from harness.seeding import initial_weights
 from harness.training import Batch
 
 
@@ -33,6 +32,8 @@ class Config:
     """images per optimizer step, over all processes"""
     max_lr: float = 0.01
     """peak of the one-cycle learning rate (Adam)"""
+    synthetic_share: float | None = None
+    """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
     hidden: int = 256
     """units of the last hidden layer, the judge's feature space"""
 
@@ -59,23 +60,43 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.output(self.features(images))
 
-    def prepare(self, accelerator: Accelerator) -> None:
-        self.to(accelerator.device, memory_format=torch.channels_last)
+    def prepare(self, accelerator: Accelerator | None) -> None:
+        """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
+        self.to(accelerator.device if accelerator else "cpu", memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.config.max_lr, betas=(0.7, 0.9), fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.config.max_lr, total_steps=self.config.steps + 1, cycle_momentum=False
         )
-        self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
-        self.wrapped, self.optimizer = [accelerator.prepare(self)], accelerator.prepare(optimizer)
+        self.wrapped, self.optimizer, self.backward = [self], optimizer, Tensor.backward
+        if accelerator:
+            self.wrapped, self.optimizer = [accelerator.prepare(self)], accelerator.prepare(optimizer)
+            self.backward = accelerator.backward
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         loss = F.cross_entropy(self.wrapped[0](batch.images), batch.labels)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        self.backward(loss)
         self.optimizer.step()
         self.schedule.step()
         return {"train/loss": loss.detach()}
+
+
+def mixture(config: Config, real: Images, synthetic: Images | None) -> list[tuple[Images, int]]:
+    """The sources of a batch: real images and, where there are any, the configured share of synthetic ones."""
+    if synthetic is None:
+        return [(real, config.batch_size)]
+    share = config.synthetic_share
+    if share is None:
+        share = min(0.5, len(synthetic) / (len(real) + len(synthetic)))
+    num_synthetic = round(share * config.batch_size)
+    return [(real, config.batch_size - num_synthetic), (synthetic, num_synthetic)]
+
+
+def build(config: Config, shape: ImageShape, seed: int) -> Classifier:
+    """A classifier with the initial weights of `seed`."""
+    with initial_weights(seed, "classifier"):
+        return Classifier(config, shape)
 
 
 @torch.inference_mode()

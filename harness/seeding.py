@@ -49,7 +49,7 @@ class Draws:
     size: int
     share: slice
     device: torch.device
-    source: torch.device = torch.device("cpu")
+    source: torch.device | str = "cpu"
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.seed, f"{self.purpose}/{name}", self.index, device=self.source)
@@ -63,6 +63,12 @@ class Draws:
         """U[0, 1), float32 [share, *shape]."""
         drawn = torch.rand(self.size, *shape, generator=self._generator(name), device=self.source)
         return drawn[self.share].to(self.device)
+
+    def stratified(self, name: str) -> Tensor:
+        """U[0, 1), float32 [share], one in each of `size` equal stretches: less spread in a batch's mean."""
+        place = torch.arange(self.size, device=self.source)
+        drawn = (place + torch.rand(self.size, generator=self._generator(name), device=self.source)) / self.size
+        return drawn[self.share].clamp(max=1 - 2**-24).to(self.device)
 
     def integers(self, name: str, high: int) -> Tensor:
         """Uniform over 0 … high - 1, int64 [share]."""

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from harness.data import Images, to_float
@@ -42,14 +43,8 @@ class Batches:
     Raises InputError for an empty set and for a global batch that the processes cannot share equally.
     """
 
-    def __init__(
-        self,
-        *sources: tuple[Images, int],
-        seed: int,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
+    def __init__(self, *sources: tuple[Images, int], seed: int, accelerator: Accelerator | None = None) -> None:
+        rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         self.size = sum(count for _, count in sources)
         if self.size % world_size:
             raise InputError(
@@ -57,25 +52,22 @@ class Batches:
             )
         if any(count and not len(source) for source, count in sources):
             raise InputError("an empty set of images cannot give batches")
-        self.device = torch.device(device)
-        self.sources = [(source.to(self.device), count) for source, count in sources if count]
         self.seed = seed
+        self.device = accelerator.device if accelerator else torch.device("cpu")
+        self.sources = [(source.to(self.device), count) for source, count in sources if count]
         share = self.size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
 
     def __getitem__(self, step: int) -> Batch:
-        parts = []
-        for place, (source, count) in enumerate(self.sources):
-            indices = positions(len(source), count, self.seed, place, step)
-            parts.append((place, indices))
-        # Only the share's images are gathered: the order of the global batch is source after source.
         images, labels, start = [], [], 0
-        for place, indices in parts:
-            source = self.sources[place][0]
-            mine = indices[max(self.share.start - start, 0) : max(self.share.stop - start, 0)].to(self.device)
+        for place, (source, count) in enumerate(self.sources):
+            # The global batch is source after source; only what lies in the share is gathered.
+            indices = positions(len(source), count, self.seed, place, step)
+            first, last = max(self.share.start - start, 0), max(self.share.stop - start, 0)
+            mine = indices[first:last].to(self.device)
             images.append(source.images[mine])
             labels.append(source.labels[mine])
-            start += len(indices)
+            start += count
         draws = Draws(self.seed, "train", step, self.size, self.share, self.device, self.device)
         return Batch(to_float(torch.cat(images)), torch.cat(labels), draws)
 
@@ -100,13 +92,11 @@ def epoch_order(num_images: int, seed: int, source: int, epoch: int) -> Tensor:
 
 
 def num_steps(steps: int, epochs: float, num_images: int, batch_size: int) -> int:
-    """The length of a training: `steps` optimizer steps or `epochs` passes over the images, whichever is less."""
+    """The length of a training: `steps` optimizer steps or `epochs` passes, whichever is less."""
     return max(1, min(steps, round(epochs * num_images / batch_size)))
 
 
-def train(
-    model: Trainable, batches: Batches, steps: int, start: int = 0
-) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+def train(model: Trainable, batches: Batches, steps: int, start: int = 0) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
     """Run steps `start` … `steps` - 1; the caller logs, evaluates, prunes, stops between them."""
     for step in range(start, steps):
         yield step, model.step(batches[step], step)

@@ -1,0 +1,1 @@
+"""Reads the logged runs, writes tables, plots and the report; never trains."""

@@ -1,0 +1,318 @@
+"""The method-vs-accuracy table of a comparison, from its logged runs alone.
+
+    python -m analysis.accuracy_table                                   # of the newest comparison
+    python -m analysis.accuracy_table --comparison mnist-low-data --tracking-uri sqlite:///mlflow.db
+
+About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a plot):
+
+    | n_real | method |  n |          baseline, % |        augmented, % |         gain, points |      p | …
+    |-------:|:-------|---:|---------------------:|--------------------:|---------------------:|-------:|
+    |    600 | none   |  3 | 94.88 [94.50, 95.27] |                   - |                    - |      - |
+    |    600 | affine |  3 |                94.88 | 96.64 [96.44, 96.84] | +1.76 [+1.54, +1.98] | <0.001 |
+
+A row per (n_real, method); the arms are those found in the runs' `method` tags.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from analysis import runs, statistics
+from harness import cli, tracking
+from harness.errors import InputError
+
+BASELINE = "none"
+CONTROLS = ("duplicate", "affine", "noise")
+
+HEADINGS = (
+    "n_real", "method", "n", "baseline, %", "augmented, %", "gain, points", "p", "p (Holm)",
+    "cond. acc., %", "CAS, %", "training, s", "sampling, s",
+)  # fmt: skip
+LEFT = ("method",)
+
+
+def main(comparison: str | None = None, tracking_uri: str | None = None, out: Path = Path("outputs/tables")) -> None:
+    """Print a comparison's accuracy table; write it as Markdown, CSV, LaTeX and plot; add these to its run.
+
+    Args:
+        comparison: run id or unique run name of the comparison; the newest one if not given
+        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        out: folder for the four files
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    parent = runs.comparison_id(comparison, tracking_uri)
+    paths = write(runs.comparison_cells(parent, tracking_uri), out)
+    print(paths[0].read_text(encoding="utf-8"), end="")
+    tracking.log_files(parent, paths, "tables", tracking_uri)
+
+
+def write(cells: pd.DataFrame, out: Path) -> list[Path]:
+    """Write accuracy_table.md, .csv, .tex and .png of `runs.finished_cells` into a folder; their paths."""
+    table, under = accuracy_table(cells), notes(cells)
+    paths = [out / f"accuracy_table.{suffix}" for suffix in ("md", "csv", "tex", "png")]
+    paths[0].write_text(markdown(table, under), encoding="utf-8")
+    paths[1].write_text(csv(table), encoding="utf-8")
+    paths[2].write_text(latex(table, under), encoding="utf-8")
+    plot(pairs(cells)).savefig(paths[3], dpi=200)
+    return paths
+
+
+# The numbers
+
+
+def pairs(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that have a partner: one of arm `none` with the same n_real and seed (`none` is its own).
+
+    Adds `baseline_percent`, `augmented_percent` (accuracy of the partner and of the cell) and
+    `gain_points`, their difference in percentage points.
+    """
+    partners = cells.loc[cells["method"] == BASELINE, ["n_real", "seed", "accuracy"]]
+    paired = cells.merge(partners, on=["n_real", "seed"], suffixes=("", "_of_partner"))
+    paired["baseline_percent"] = 100 * paired.pop("accuracy_of_partner")
+    paired["augmented_percent"] = 100 * paired["accuracy"]
+    paired["gain_points"] = paired["augmented_percent"] - paired["baseline_percent"]
+    return paired.sort_values(["n_real", "method", "seed"], key=rank, ignore_index=True)
+
+
+def accuracy_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per (n_real, method), in the order of the table.
+
+    Means over the num_seeds pairs of the row. Columns in percent are 0 … 100, gains are percentage points,
+    costs device-seconds. `accuracy_low_percent` and `accuracy_high_percent` are the 95 % interval of the
+    row's own accuracy: `augmented_percent`, or `baseline_percent` in the row of `none`. `p_holm` is
+    corrected over the arms of one n_real. What a row does not have is NaN.
+    """
+    paired = pairs(cells)
+    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=rank)
+    table = pd.DataFrame(
+        [
+            {"n_real": n_real, "method": method}
+            | row(paired[(paired["n_real"] == n_real) & (paired["method"] == method)], method == BASELINE)
+            for n_real, method in arms.itertuples(index=False)
+        ]
+    )
+    table["p_holm"] = table.groupby("n_real")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
+    return table
+
+
+def row(arm: pd.DataFrame, is_baseline: bool) -> dict[str, object]:
+    """What the table says of one (n_real, method), from its rows of `pairs`; `p_holm` needs the others."""
+    baseline, augmented = arm["baseline_percent"].to_numpy(), arm["augmented_percent"].to_numpy()
+    accuracy = statistics.mean_interval(augmented)
+    gain = statistics.paired_difference(*([], []) if is_baseline else (augmented, baseline))
+
+    def mean(name: str) -> float:
+        return float(arm[name].mean(skipna=False))  # of all n seeds, or of none
+
+    return {
+        "num_seeds": len(arm),
+        "baseline_percent": mean("baseline_percent"),
+        "augmented_percent": math.nan if is_baseline else accuracy.mean,
+        "accuracy_low_percent": accuracy.low,
+        "accuracy_high_percent": accuracy.high,
+        "gain_points": gain.mean,
+        "gain_low_points": gain.low,
+        "gain_high_points": gain.high,
+        "p": gain.p,
+        "p_holm": math.nan,
+        "conditional_accuracy_percent": 100 * mean("conditional_accuracy"),
+        "cas_percent": 100 * mean("cas"),
+        "generator_training_s": mean("generator_training_s"),
+        "generator_sampling_s": mean("generator_sampling_s"),
+        "classifier_training_s": mean("classifier_training_s"),
+        "run_ids": " ".join(arm["run_id"]),
+    }
+
+
+def rank(values: pd.Series) -> pd.Series:
+    """A sort key: methods as none, controls, then generators by name; numbers as they are."""
+    if values.name != "method":
+        return values
+    first = (BASELINE, *CONTROLS)
+    return values.map(lambda method: (first.index(method) if method in first else len(first), method))
+
+
+def partnerless(cells: pd.DataFrame) -> list[tuple[int, str, int]]:
+    """The (n_real, method, seed) without which a finished cell has no partner, in the order of the table.
+
+    For every n_real each arm of the comparison is expected at each seed that any arm has there.
+    """
+    expected = (
+        (n_real, method, seed)
+        for n_real, there in cells.groupby("n_real")
+        for method in cells["method"].unique()
+        for seed in there["seed"].unique()
+    )
+    present = set(zip(cells["n_real"], cells["method"], cells["seed"], strict=True))
+    lacking = pd.DataFrame([cell for cell in expected if cell not in present], columns=["n_real", "method", "seed"])
+    ordered = lacking.sort_values(list(lacking.columns), key=rank)
+    return [(int(n_real), str(method), int(seed)) for n_real, method, seed in ordered.itertuples(index=False)]
+
+
+# The words
+
+
+def notes(cells: pd.DataFrame) -> list[str]:
+    """What stands under the table, a paragraph each."""
+    lines = [
+        f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with "
+        "95 % t intervals. Gain: difference to none, paired by seed; p: paired t-test, and Holm-corrected "
+        "over the arms of one n_real. Training and sampling: device-seconds of the generator."
+    ]
+    lacking = partnerless(cells)
+    if lacking:
+        cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in lacking)
+        lines.append(f"No finished cell, so its pairs are not counted in n: {cases}.")
+    return lines
+
+
+def markdown(table: pd.DataFrame, under: Sequence[str]) -> str:
+    """The table as aligned Markdown with its notes."""
+    align = ["left" if heading in LEFT else "right" for heading in HEADINGS]
+    body = tabulate(words(table), HEADINGS, "pipe", disable_numparse=True, colalign=align)
+    return "\n\n".join([body, *under]) + "\n"
+
+
+def csv(table: pd.DataFrame) -> str:
+    """The table as CSV, a line per row; run ids are joined by spaces.
+
+    Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about.
+    """
+    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def latex(table: pd.DataFrame, under: Sequence[str]) -> str:
+    """The table as a LaTeX float (booktabs), shrunk to the line if wider; the first note is the caption."""
+    lines = [
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(under[0])}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{''.join('l' if heading in LEFT else 'r' for heading in HEADINGS)}}}",
+        r"\toprule",
+        " & ".join(map(latex_text, HEADINGS)) + r" \\",
+    ]
+    previous = None
+    for n_real, texts in zip(table["n_real"], words(table), strict=True):
+        if n_real != previous:
+            lines.append(r"\midrule")
+        previous = n_real
+        styled = (
+            latex_text(text) if heading in LEFT else latex_number(text)
+            for heading, text in zip(HEADINGS, texts, strict=True)
+        )
+        lines.append(" & ".join(styled) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\medskip\raggedright\footnotesize {latex_text(note)}\par" for note in under[1:]]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def words(table: pd.DataFrame) -> list[list[str]]:
+    """The cells of the printed table as text, a list per row, in the order of HEADINGS."""
+    texts = []
+    for row in table.to_dict("records"):
+        own = row["accuracy_low_percent"], row["accuracy_high_percent"]
+        baseline = row["baseline_percent"]
+        texts.append(
+            [
+                str(row["n_real"]),
+                row["method"],
+                str(row["num_seeds"]),
+                with_interval(baseline, *own) if row["method"] == BASELINE else number(baseline),
+                with_interval(row["augmented_percent"], *own),
+                with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
+                number(row["conditional_accuracy_percent"]),
+                number(row["cas_percent"]),
+                seconds(row["generator_training_s"]),
+                seconds(row["generator_sampling_s"]),
+            ]
+        )
+    return texts
+
+
+def number(value: float, style: str = "z.2f") -> str:
+    """A number with two decimals; "-" for NaN."""
+    return "-" if math.isnan(value) else format(value, style)
+
+
+def with_interval(mean: float, low: float, high: float, style: str = "z.2f") -> str:
+    """A mean with its interval, such as 98.45 [98.11, 98.79]; without it where that is NaN."""
+    text = number(mean, style)
+    return text if math.isnan(mean) or math.isnan(low) else f"{text} [{low:{style}}, {high:{style}}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value such as 0.013, or <0.001."""
+    return "<0.001" if p < 0.001 else number(p, ".3f")
+
+
+def seconds(duration: float) -> str:
+    """A duration in whole seconds; with a decimal below ten."""
+    return number(duration, ".0f" if duration >= 10 else ".1f")
+
+
+LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def latex_number(text: str) -> str:
+    """A number cell with true signs: +0.42 and <0.001 in mathematics, - as a dash."""
+    return "--" if text == "-" else re.sub(r"[-+<][\d.]+", r"$\g<0>$", text)
+
+
+# The picture
+
+
+def plot(paired: pd.DataFrame) -> Figure:
+    """Gain in points by arm, a panel per n_real: mean with 95 % interval, each seed a dot. From `pairs`."""
+    gains = paired[paired["method"] != BASELINE]
+    sizes = sorted(gains["n_real"].unique())
+    arms = gains["method"].drop_duplicates().sort_values(key=rank).tolist()
+    num_panels = max(len(sizes), 1)
+    figure = Figure(figsize=(1.2 + 3.2 * num_panels, 1.2 + 0.4 * len(arms)), layout="constrained")
+    panels = figure.subplots(1, num_panels, sharey=True, squeeze=False)[0]
+    colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True))
+    for panel, n_real in zip(panels, sizes, strict=False):
+        shown = {"data": gains[gains["n_real"] == n_real], "x": "gain_points", "y": "method", "ax": panel}
+        shown |= {"order": arms, "hue": "method", "palette": colours, "legend": False}
+        panel.axvline(0, color="0.6", linewidth=1, zorder=0)
+        sns.stripplot(**shown, size=4, alpha=0.7, jitter=False)
+        for dots in panel.collections:  # under the interval, which would hide them
+            dots.set_offsets(np.add(dots.get_offsets(), (0, 0.25)))
+        sns.pointplot(**shown, errorbar=ends, linestyle="none", marker="D", markersize=4, err_kws={"linewidth": 1.5})
+        panel.set(title=f"{n_real} real images", xlabel="gain in accuracy over none [points]", ylabel="")
+        sns.despine(ax=panel)
+    return figure
+
+
+def ends(gains: Iterable[float]) -> tuple[float, float]:
+    """The ends of the 95 % interval, for seaborn."""
+    estimate = statistics.mean_interval(np.fromiter(gains, dtype=np.float64))
+    return estimate.low, estimate.high
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,107 @@
+"""Logged runs as plain typed tables: the only reading of runs in the analyses."""
+
+import pandas as pd
+
+from harness import tracking
+from harness.errors import InputError
+
+TAGS = ("method", "dataset", "n_real", "seed", "judge")
+METRICS = {
+    "accuracy": "test/accuracy",
+    "precision": "test/precision",
+    "recall": "test/recall",
+    "f1": "test/f1",
+    "conditional_accuracy": "samples/conditional_accuracy",
+    "cas": "samples/cas",
+    "generator_training_s": "cost/generator_training_device_seconds",
+    "generator_sampling_s": "cost/generator_sampling_device_seconds",
+    "classifier_training_s": "cost/training_device_seconds",
+}
+
+
+def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
+    """The run id of a comparison given by its run id or its unique run name; None is the newest one.
+
+    Raises InputError where the store has no such comparison, or several of that name.
+    """
+    found = tracking.read_runs("tags.kind = 'comparison'", tracking_uri=tracking_uri)
+    if found.empty:
+        store = tracking_uri or tracking.default_uri()
+        raise InputError(f"no comparison in {store}: run experiments/compare.py, or give its --tracking-uri")
+    found = found.sort_values("start_time", ascending=False)
+    if comparison is None:
+        return found["run_id"].iloc[0]
+    if (found["run_id"] == comparison).any():
+        return comparison
+    named = found[found["name"] == comparison]
+    if named.empty:
+        newest = ", ".join(found["name"].head(5))
+        raise InputError(f"no comparison has the id or the name {comparison!r}; the newest are {newest}")
+    if len(named) > 1:
+        raise InputError(f"{len(named)} comparisons have the name {comparison!r}; give one of their ids "
+                         f"{', '.join(named['run_id'])}")  # fmt: skip
+    return named["run_id"].iloc[0]
+
+
+def comparison_cells(comparison: str | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The finished classifier cells of a comparison, as `finished_cells` gives them.
+
+    comparison: the parent's run id or unique run name; None is the newest one.
+    """
+    parent = comparison_id(comparison, tracking_uri)
+    children = tracking.read_runs(
+        f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'classifier'", tracking_uri=tracking_uri
+    )
+    if children.empty:
+        raise InputError(f"comparison {parent} has no classifier cell yet; let experiments/compare.py run on")
+    return finished_cells(children)
+
+
+def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per finished cell, from the classifier runs of one comparison (see `tracking.read_runs`).
+
+    Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
+    conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
+    (device-seconds); num_synthetic (nullable int). What an arm does not have is NaN.
+
+    Raises InputError for no finished cell, for a cell that lacks what every cell has, for two cells of one
+    (n_real, method, seed), and for cells of two data sets or two judges: their figures share no column.
+    """
+    finished = runs[runs["status"] == "FINISHED"].reset_index(drop=True)
+    if finished.empty:
+        states = ", ".join(f"{count} {status}" for status, count in runs["status"].value_counts().items())
+        raise InputError(f"no classifier cell of the comparison has finished ({states}); resume it first")
+    cells = pd.DataFrame({"run_id": finished["run_id"]})
+    for tag in TAGS:
+        cells[tag] = column(finished, f"tags.{tag}")
+    for name, metric in METRICS.items():
+        cells[name] = pd.to_numeric(column(finished, f"metrics.{metric}"))
+    cells["num_synthetic"] = pd.to_numeric(column(finished, "params.num_synthetic")).astype("Int64")
+    for name in (*TAGS, "accuracy"):
+        require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")
+    for tag in ("n_real", "seed"):
+        require(cells[tag].str.fullmatch(r"\d+"), cells, f"has a tag {tag} that is not a whole number")
+        cells[tag] = cells[tag].astype("int64")
+    for tag, kind in (("dataset", "data sets"), ("judge", "judges")):
+        values = sorted(cells[tag].unique())
+        if len(values) > 1:
+            raise InputError(f"cells of {len(values)} {kind} in one comparison ({', '.join(values)}); "
+                             "compare each on its own")  # fmt: skip
+    twice = cells[cells.duplicated(["n_real", "method", "seed"], keep=False)]
+    if len(twice):
+        first = twice.sort_values(["n_real", "method", "seed"]).iloc[0]
+        raise InputError(f"two finished cells for n_real {first.n_real}, {first.method}, seed {first.seed}; "
+                         f"delete the one that is not meant, such as run {first.run_id}")  # fmt: skip
+    return cells
+
+
+def column(runs: pd.DataFrame, name: str) -> pd.Series:
+    """A column of `runs`, or NaN in every row where no run has it."""
+    return runs[name] if name in runs else pd.Series(float("nan"), index=runs.index)
+
+
+def require(holds: pd.Series, cells: pd.DataFrame, otherwise: str) -> None:
+    """Raise InputError about the first cell for which something does not hold."""
+    if not holds.all():
+        run = cells.loc[~holds, "run_id"].iloc[0]
+        raise InputError(f"finished cell {run} {otherwise}; run it again, or delete it")

@@ -1,0 +1,38 @@
+"""One classifier on real and synthetic images.
+
+    python experiments/classifier.py --dataset mnist --n-real 1000 --arm affine
+    python experiments/classifier.py --dataset mnist --n-real 1000 --samples RUN
+
+RUN is the id of a generator's run (experiments/ddpm.py prints it).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from harness import classifier, cli, experiment
+from harness.experiment import Single
+
+
+@dataclass(frozen=True)
+class Settings(Single):
+    """One arm."""
+
+    arm: str = "none"
+    """what is added to the real images: none, duplicate, affine or noise"""
+    samples: str | None = None
+    """instead of --arm, the run id of a generator whose samples are added"""
+
+
+def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> None:  # noqa: B008
+    """Train one classifier on an arm's images, score it on the test split, log it."""
+    dataset = experiment.load(settings, settings.n_real, settings.seed)
+    if settings.samples:
+        arm = experiment.generator_arm(settings.samples, settings.tracking_uri)
+    else:
+        arm = experiment.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
+    single = Single(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(Single)})
+    experiment.classify(arm, config, single, dataset)
+
+
+if __name__ == "__main__":
+    cli.main(main)

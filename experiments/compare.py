@@ -1,0 +1,141 @@
+"""Every arm, every seed, one parent run: does synthetic data make the classifier better?
+
+    python experiments/compare.py --dataset mnist --methods ddpm vae gan --n-real 1000 60000 --seeds 3
+    python -m analysis.accuracy_table
+
+The same command goes on where it stopped, and with more seeds, methods or sizes it adds to the same
+comparison. A generator whose finished run the store already has is not trained again.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from harness import classifier, cli, controls, experiment, methods, tracking
+from harness.data import Dataset
+from harness.errors import InputError
+from harness.experiment import Arm, Common, Single
+
+
+@dataclass(frozen=True)
+class Plan(Common):
+    """What is compared."""
+
+    methods: tuple[str, ...] = tuple(methods.names())
+    """generators, a file in harness/methods each"""
+    controls: tuple[str, ...] = controls.CONTROLS
+    """arms that no generator made"""
+    seeds: int = 5
+    """number of seeds, 0 … seeds - 1: splits, weights, order and noise"""
+    n_real: tuple[int, ...] = (1000,)
+    """numbers of real training images"""
+    name: str = "comparison"
+    """name of the parent run"""
+
+
+Hyperparameters = dataclasses.make_dataclass(
+    "Hyperparameters",
+    [("classifier", classifier.Config, classifier.Config())]
+    + [(name, methods.find(name).Config, methods.find(name).Config()) for name in methods.names()],
+    frozen=True,
+)
+
+
+def main(plan: Plan = Plan(), hyperparameters: Hyperparameters = Hyperparameters()) -> None:  # noqa: B008
+    """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
+    check(plan)
+    accelerator = Accelerator()
+    settings = dataclasses.replace(plan, experiment_name=plan.experiment_name or "comparisons")
+    identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
+    known = find_parent(identity, plan, accelerator)
+    with tracking.run(
+        settings.experiment_name,
+        plan.name,
+        tags={"kind": "comparison", "dataset": plan.dataset, "comparison": identity},
+        params={"dataset": plan.dataset, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
+        tracking_uri=plan.tracking_uri,
+        active=accelerator.is_main_process,
+        resume=known,
+    ) as parent:
+        for n_real in plan.n_real:
+            for seed in range(plan.seeds):
+                single = Single(
+                    **{f.name: getattr(settings, f.name) for f in dataclasses.fields(Common)},
+                    n_real=n_real,
+                    seed=seed,
+                )
+                compare_arms(plan, hyperparameters, single, parent.id, accelerator)
+    if accelerator.is_main_process:
+        print(f"comparison {parent.id}: python -m analysis.accuracy_table --comparison {parent.id}")
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that cannot be carried out before anything is created."""
+    for name in plan.methods:
+        methods.find(name)
+    unknown = set(plan.controls) - set(controls.CONTROLS)
+    if unknown:
+        raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")
+    if plan.seeds < 1:
+        raise InputError(f"--seeds {plan.seeds} must be at least 1")
+    for n_real in plan.n_real:
+        experiment.load(plan, n_real, seed=0)
+
+
+def compare_arms(plan: Plan, hyperparameters: Any, single: Single, parent: str, accelerator: Accelerator) -> None:
+    """All arms at one n_real and seed: `none`, the controls, then each generator."""
+    dataset = experiment.load(single, single.n_real, single.seed)
+    arms = [experiment.control_arm(name, dataset, plan.num_synthetic, single.seed) for name in ("none", *plan.controls)]
+    for arm in arms:
+        once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
+    for name in plan.methods:
+        config = getattr(hyperparameters, name)
+        run_id = experiment.finished_generator(name, config, single, dataset, accelerator)
+        if run_id is None:
+            run_id = experiment.generator(name, config, single, parent)
+        run_id = agreed(run_id, accelerator)
+        arm = experiment.generator_arm(run_id, single.tracking_uri)
+        once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
+
+
+def once(
+    arm: Arm,
+    config: classifier.Config,
+    single: Single,
+    dataset: Dataset,
+    parent: str,
+    accelerator: Accelerator,
+) -> None:
+    """Train the arm's classifier unless this comparison has it."""
+    cell = experiment.classifier_cell(arm.name, arm.run, config, single, dataset, accelerator)
+    done = accelerator.is_main_process and tracking.find_finished(cell, single.tracking_uri, parent)
+    if not agreed(done, accelerator):
+        experiment.classify(arm, config, single, dataset, parent)
+
+
+def agreed(value: Any, accelerator: Accelerator) -> Any:
+    """The main process's value, on every process: it alone asks the store."""
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def find_parent(identity: str, plan: Plan, accelerator: Accelerator) -> str | None:
+    """The run of this comparison where the store has it already."""
+    if not accelerator.is_main_process:
+        return None
+    found = tracking.read_runs(f"tags.comparison = '{identity}'", tracking_uri=plan.tracking_uri)
+    return None if found.empty else str(found.run_id.iloc[0])
+
+
+def flat(hyperparameters: Any) -> dict[str, Any]:
+    return {
+        f"{part}.{key}": value
+        for part, values in dataclasses.asdict(hyperparameters).items()
+        for key, value in values.items()
+    }
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,91 @@
+"""How good a sample set is: what the judge says of it, and what a classifier learns from it alone."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from harness import classifier
+from harness.classifier import Classifier
+from harness.data import Dataset, Images
+from harness.methods import ImageShape
+from harness.training import Batches, train
+
+JUDGE = classifier.Config(steps=1400)
+JUDGE_SEED = 0
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, which takes contiguous tensors alone."""
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, path)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def image_shape(dataset: Dataset) -> ImageShape:
+    return ImageShape(*dataset.train.shape, dataset.num_classes)
+
+
+def judge(dataset: Dataset, folder: Path, accelerator: Accelerator) -> tuple[Classifier, str]:
+    """The judge of a data set and its weights' digest: a classifier trained on all training images.
+
+    It is trained once, by one process alone so that its weights do not depend on how many there are, and
+    kept in `folder`. It never sees the test split.
+    """
+    key = hashlib.sha256(f"{dataset.train.digest}{JUDGE}".encode()).hexdigest()[:16]
+    path = folder / f"{dataset.name}-{key}.safetensors"
+    model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
+    with accelerator.main_process_first():
+        if not path.exists():
+            model.prepare(None)
+            for _ in train(model, Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED), JUDGE.steps):
+                pass
+            folder.mkdir(parents=True, exist_ok=True)
+            save_weights(model, path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+    model.load_state_dict(load_file(path))
+    return model.to(accelerator.device).eval(), weights_digest(model)
+
+
+def conditional_accuracy(judge: Classifier, samples: Images, num_classes: int) -> dict[str, float]:
+    """Share (0 … 1) of a set in which the judge sees the label that was asked for: overall and per class."""
+    agrees = (classifier.predict(judge, samples.images).cpu() == samples.labels).float()
+    per_class = {
+        f"samples/conditional_accuracy_class_{label}": float(agrees[samples.labels == label].mean())
+        for label in range(num_classes)
+    }
+    return {"samples/conditional_accuracy": float(agrees.mean()), **per_class}
+
+
+def classification_accuracy_score(
+    samples: Images, dataset: Dataset, config: classifier.Config, seed: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """CAS (Ravuri & Vinyals 2019, arXiv:1905.10887): accuracy on real images of a classifier that saw only samples.
+
+    `samples/cas` is on the test split, `validation/cas` on the validation split where there is one.
+    """
+    config = dataclasses.replace(config, synthetic_share=None)
+    model = classifier.build(config, image_shape(dataset), seed)
+    model.prepare(accelerator)
+    batches = Batches((samples, config.batch_size), seed=seed, accelerator=accelerator)
+    for _ in train(model, batches, config.steps):
+        pass
+    model.eval()
+    scores = {"samples/cas": accuracy(model, dataset.test)}
+    if len(dataset.validation):
+        scores["validation/cas"] = accuracy(model, dataset.validation)
+    return scores
+
+
+def accuracy(model: Classifier, images: Images) -> float:
+    return float((classifier.predict(model, images.images).cpu() == images.labels).float().mean())

@@ -1,0 +1,404 @@
+"""One run from end to end: train, sample, score, log. What a script and a comparison's cell both call."""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from harness import (
+    classifier,
+    controls,
+    data,
+    evaluation,
+    methods,
+    pictures,
+    sampling,
+    served_model,
+    tracking,
+)
+from harness.data import Dataset, Images
+from harness.errors import InputError
+from harness.methods import ImageShape
+from harness.seeding import initial_weights
+from harness.tracking import OUTPUTS, Run
+from harness.training import Batches, num_steps, train
+
+GRID_DRAWS = 10
+NUM_GRIDS = 10
+METRICS_EVERY = 50  # steps between two reads of metrics from the device
+JUDGES = OUTPUTS / "judges"
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What every experiment shares."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, fashion-mnist or kmnist"""
+    data_root: str | None = None
+    """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
+    num_synthetic: int = 20_000
+    """images in a sample set"""
+    tracking_uri: str | None = None
+    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
+    experiment_name: str | None = None
+    """MLflow experiment; by default generators, classifiers or comparisons"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Single(Common):
+    """One run: one seed, one number of real images."""
+
+    n_real: int | None = None
+    """real training images; by default all but the validation images"""
+    seed: int = 0
+    """seed of the splits, the weights, the order, the noise and the samples"""
+
+
+def load(common: Common, n_real: int | None, seed: int) -> Dataset:
+    if common.num_synthetic < 1:
+        raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
+    return data.load(common.dataset, common.data_root, n_real, seed)
+
+
+# --- A generator -----------------------------------------------------------------------------------------
+
+
+def generator(method: str, config: Any, settings: Single, parent: str | None = None) -> str | None:
+    """Train, sample, score and log one generator; returns the run's id (None where not the main process)."""
+    accelerator = Accelerator()
+    dataset = load(settings, settings.n_real, settings.seed)
+    shape = evaluation.image_shape(dataset)
+    config = with_real_steps(config, dataset)
+    judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
+    model = build(method, config, shape, settings.seed)
+    model.prepare(accelerator)
+    cell = generator_cell(method, config, settings, dataset, accelerator)
+    with tracking.run(
+        settings.experiment_name or "generators",
+        f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
+        tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest),
+        params=_params(config, settings, dataset, accelerator),
+        parent=parent,
+        tracking_uri=settings.tracking_uri,
+        active=accelerator.is_main_process,
+    ) as run:
+        run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
+        training_s = _train_generator(model, config.steps, dataset, settings.seed, accelerator, run)
+        samples, sampling_s = sampling.sample_set(
+            model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
+        )
+        costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
+        scores = evaluation.conditional_accuracy(judge, samples, shape.num_classes)
+        scores |= evaluation.classification_accuracy_score(
+            samples, dataset, classifier.Config(), settings.seed, accelerator
+        )
+        run.metrics({**costs, **scores}, config.steps)
+        if accelerator.is_main_process:
+            _log_generator(run, method, model, samples)
+            print(
+                f"{method}: conditional accuracy {scores['samples/conditional_accuracy']:.2%}, "
+                f"CAS {scores['samples/cas']:.2%}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
+                f"run {run.id}"
+            )
+    return run.id or None
+
+
+def with_real_steps(config: Any, dataset: Dataset) -> Any:
+    """The configuration with `steps` as they will be run: `epochs` may end the training earlier."""
+    steps = num_steps(config.steps, config.epochs, len(dataset.real), config.batch_size)
+    return dataclasses.replace(config, steps=steps)
+
+
+def finished_generator(
+    method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator
+) -> str | None:
+    """The id of a finished run that trained the very same generator, where the store has one."""
+    config = with_real_steps(config, dataset)
+    cell = generator_cell(method, config, settings, dataset, accelerator)
+    return tracking.find_finished(cell, settings.tracking_uri) if accelerator.is_main_process else None
+
+
+def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
+    """A generator with the initial weights of `seed`."""
+    with initial_weights(seed, method):
+        return methods.find(method)(config, shape)
+
+
+def generator_cell(method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> str:
+    """The identity of a generator's run: equal cells give equal sample sets, so none is trained twice."""
+    return digest(
+        method,
+        dataclasses.asdict(config),
+        dataset.real.digest,
+        settings.seed,
+        settings.num_synthetic,
+        accelerator.mixed_precision,
+    )
+
+
+def _train_generator(model: Any, steps: int, dataset: Dataset, seed: int, accelerator: Accelerator, run: Run) -> float:
+    """Train to the end, with metrics and sample grids; returns device-seconds, the grids' not counted."""
+    batches = Batches((dataset.real, model.config.batch_size), seed=seed, accelerator=accelerator)
+    labels = torch.arange(dataset.num_classes).repeat_interleave(GRID_DRAWS)
+    grid_every = -(-steps // NUM_GRIDS)
+    apart = 0.0
+    start = time.perf_counter()
+    for step in logged(train(model, batches, steps), steps, batches.size, run, accelerator):
+        if (step + 1) % grid_every == 0 or step + 1 == steps:
+            began = time.perf_counter()
+            grid = sampling.draw(model, labels, seed, accelerator.device)
+            run.image("samples", pictures.grid(grid.images, GRID_DRAWS), step + 1)
+            apart += time.perf_counter() - began
+    return (time.perf_counter() - start - apart) * accelerator.num_processes
+
+
+def logged(
+    training: Iterator[tuple[int, Mapping[str, Tensor]]],
+    steps: int,
+    batch_size: int,
+    run: Run,
+    accelerator: Accelerator,
+) -> Iterator[int]:
+    """Pass a training's steps on, its metrics to the run and its progress to the terminal.
+
+    Numbers are read from the device every METRICS_EVERY steps, with the times at which they arose.
+    """
+    waiting: list[tuple[int, int, Mapping[str, Tensor]]] = []
+    progress = tqdm(
+        total=steps * batch_size,
+        desc="training",
+        unit="img",
+        unit_scale=True,
+        delay=2,
+        disable=None if accelerator.is_main_process else True,
+    )
+    with progress:
+        for step, metrics in training:
+            waiting.append((step, time.time_ns() // 1_000_000, metrics))
+            progress.update(batch_size)
+            if len(waiting) == METRICS_EVERY or step + 1 == steps:
+                progress.set_postfix_str("loss " + _send(waiting, run))
+            yield step
+
+
+def _send(waiting: list[tuple[int, int, Mapping[str, Tensor]]], run: Run) -> str:
+    values = torch.stack([value.float() for *_, metrics in waiting for value in metrics.values()]).tolist()
+    place, loss = 0, float("nan")
+    for step, timestamp_ms, metrics in waiting:
+        row = dict(zip(metrics, values[place : place + len(metrics)], strict=True))
+        place += len(metrics)
+        loss = row.get("train/loss", loss)
+        run.metrics(row, step, timestamp_ms)
+    waiting.clear()
+    return f"{loss:.4f}"
+
+
+def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
+    """The sample set, the pictures and the model."""
+    shape: ImageShape = model.shape
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "samples.npz"
+        samples.save(path)
+        run.file(path)
+        run.tags({"samples_digest": samples.digest})
+        exported = Path(folder) / "generator"
+        export(exported, method, model, shape)
+        run.file(exported / "weights.safetensors", "generator")
+        run.file(exported / "generator.json", "generator")
+        example = generate(model, [7, 7, 3], 0).permute(0, 2, 3, 1).numpy()
+        served_model.log(run.id, exported, {"label": [7, 7, 3]}, example)
+    by_label = samples.labels.argsort(stable=True)
+    first = [by_label[samples.labels[by_label] == label][:GRID_DRAWS] for label in range(shape.num_classes)]
+    run.picture(pictures.grid(samples.images[torch.cat(first)], GRID_DRAWS), "pictures/samples.png")
+    if hasattr(model, "pictures"):
+        for name, (images, columns) in model.pictures().items():
+            run.picture(pictures.grid(data.to_uint8(images), columns), f"pictures/{name}.png")
+
+
+# --- Export and generation -------------------------------------------------------------------------------
+
+
+def export(folder: Path, method: str, model: nn.Module, shape: ImageShape) -> None:
+    """Write a trained generator: safetensors and JSON, nothing that is executed when read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluation.save_weights(model, folder / "weights.safetensors")
+    described = {
+        "method": method,
+        "config": dataclasses.asdict(model.config),
+        "shape": dataclasses.asdict(shape),
+    }
+    (folder / "generator.json").write_text(json.dumps(described, indent=2))
+
+
+def restore(folder: Path) -> Any:
+    """A generator from the folder that `export` wrote, on the CPU."""
+    described = json.loads((folder / "generator.json").read_text())
+    method = methods.find(described["method"])
+    model = method(method.Config(**described["config"]), ImageShape(**described["shape"]))
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    return model.eval()
+
+
+def generate(model: Any, labels: list[int], seed: int) -> Tensor:
+    """uint8 [n, C, H, W] for labels; the same seed and labels give the same images."""
+    num_classes = model.shape.num_classes
+    wrong = [label for label in labels if not 0 <= label < num_classes]
+    if wrong or not labels:
+        raise InputError(f"labels must be one or more of 0 … {num_classes - 1}, not {wrong or 'none'}")
+    device = next(model.parameters()).device
+    return sampling.draw(model, torch.tensor(labels), seed, device).images
+
+
+# --- A classifier ----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is added to the real images, under the name that the tables show."""
+
+    name: str
+    samples: Images | None
+    run: str | None = None  # the generator's run
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)  # what is known of the samples
+
+
+def control_arm(name: str, dataset: Dataset, num_images: int, seed: int) -> Arm:
+    """The arm `none`, or one of the controls."""
+    if name == "none":
+        return Arm(name, None)
+    return Arm(name, controls.control(name, dataset.real, num_images, seed))
+
+
+def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
+    """The sample set of a finished generator run, with its quality and cost."""
+    row = tracking.get_run(run_id, tracking_uri)
+    if row.get("tags.kind") != "generator" or row["status"] != "FINISHED":
+        raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
+    with tracking.fetched(run_id, "samples.npz", tracking_uri) as path:
+        samples = Images.read(path)
+    carried = {
+        "samples/conditional_accuracy": "metrics.samples/conditional_accuracy",
+        "samples/cas": "metrics.samples/cas",
+        "cost/generator_training_device_seconds": "metrics.cost/training_device_seconds",
+        "cost/generator_sampling_device_seconds": "metrics.cost/sampling_device_seconds",
+    }
+    return Arm(row["tags.method"], samples, run_id, {name: row[column] for name, column in carried.items()})
+
+
+def classify(
+    arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, parent: str | None = None
+) -> str | None:
+    """Train, score and log one classifier on the real images and an arm's; returns the run's id."""
+    accelerator = Accelerator()
+    judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
+    cell = classifier_cell(arm.name, arm.run, config, settings, dataset, accelerator)
+    with tracking.run(
+        settings.experiment_name or "classifiers",
+        f"classifier {arm.name} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
+        tags=_tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
+        | ({"samples_run": arm.run} if arm.run else {}),
+        params=_params(config, settings, dataset, accelerator),
+        parent=parent,
+        tracking_uri=settings.tracking_uri,
+        active=accelerator.is_main_process,
+    ) as run:
+        run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
+        known = dict(arm.metrics)
+        if arm.samples is not None:
+            run.data(f"{arm.name} samples", arm.samples.digest, arm.run or "control", "augmentation")
+            if "samples/conditional_accuracy" not in known:
+                known |= evaluation.conditional_accuracy(judge, arm.samples, dataset.num_classes)
+        model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
+        model.prepare(accelerator)
+        sources = classifier.mixture(config, dataset.real, arm.samples)
+        batches = Batches(*sources, seed=settings.seed, accelerator=accelerator)
+        start = time.perf_counter()
+        for _ in logged(train(model, batches, config.steps), config.steps, batches.size, run, accelerator):
+            pass
+        training_s = (time.perf_counter() - start) * accelerator.num_processes
+        run.metrics({**known, "cost/training_device_seconds": training_s}, config.steps)
+        test = _score(model.eval(), dataset, run, config.steps)
+        if accelerator.is_main_process:
+            print(f"classifier, arm {arm.name}: test accuracy {test['test/accuracy']:.2%}, run {run.id}")
+    return run.id or None
+
+
+def classifier_cell(
+    arm: str,
+    source: str | None,
+    config: classifier.Config,
+    settings: Single,
+    dataset: Dataset,
+    accelerator: Accelerator,
+) -> str:
+    """The identity of a classifier's run."""
+    return digest(
+        "classifier",
+        arm,
+        source,
+        dataclasses.asdict(config),
+        dataset.real.digest,
+        settings.seed,
+        settings.num_synthetic,
+        accelerator.mixed_precision,
+    )
+
+
+def _score(model: classifier.Classifier, dataset: Dataset, run: Run, step: int) -> dict[str, float]:
+    """Scores and confusion matrix on the validation split, where there is one, and on the test split."""
+    scores: dict[str, float] = {}
+    for split, images in (("validation", dataset.validation), ("test", dataset.test)):
+        if len(images):
+            predicted = classifier.predict(model, images.images)
+            found = classifier.scores(predicted, images.labels, dataset.num_classes)
+            scores |= {f"{split}/{name}": value for name, value in found.items()}
+            matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)
+            run.picture(pictures.confusion(matrix), f"pictures/confusion_{split}.png")
+    run.metrics(scores, step)
+    return scores
+
+
+# --- What every run carries ------------------------------------------------------------------------------
+
+
+def _tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "method": method,
+        "dataset": dataset.name,
+        "n_real": len(dataset.real),
+        "seed": seed,
+        "cell": cell,
+        "judge": judge[:16],
+        "data_digest": dataset.real.digest[:16],
+    }
+
+
+def _params(config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(config),
+        "dataset": dataset.name,
+        "n_real": len(dataset.real),
+        "seed": settings.seed,
+        "num_synthetic": settings.num_synthetic,
+        "world_size": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "num_threads": torch.get_num_threads(),
+        "precision": accelerator.mixed_precision,
+    }
+
+
+def digest(*parts: Any) -> str:
+    """128 bits that stand for JSON-like parts, hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

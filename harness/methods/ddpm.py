@@ -1,0 +1,327 @@
+"""Denoising diffusion (Ho, Jain & Abbeel 2020, arXiv:2006.11239), conditional on the label.
+
+The paper's letters: x_0 is an image in [-1, 1], x_t its noised version at t = 0 … T - 1 (the paper's
+1 … T), eps the noise, beta and alpha_bar the schedule.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from harness.methods import ImageShape
+from harness.seeding import Draws
+from harness.training import Batch
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""eps(x_t, t): the predicted noise [n, C, H, W] for x_t [n, C, H, W] and t int64 [n]."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of DDPM."""
+
+    steps: int = 8000
+    """optimizer steps at most"""
+    epochs: float = 400.0
+    """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
+    batch_size: int = 128
+    """images per optimizer step, over all processes"""
+    learning_rate: float = 1e-3
+    """peak learning rate (AdamW); falls to 0 along a half cosine"""
+    schedule: Literal["linear", "cosine"] = "cosine"
+    """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
+    num_steps: int = 1000
+    """T, diffusion steps of the forward process"""
+    min_beta: float = 1e-4
+    """first beta of the linear schedule"""
+    max_beta: float = 0.02
+    """last beta of the linear schedule"""
+    hidden_channels: int = 32
+    """channels of the U-Net at its finest level; the coarser one has twice as many"""
+    label_dropout: float = 0.1
+    """share of the training images whose label is hidden, for guidance"""
+    guidance: float = 0.5
+    """w of classifier-free guidance: eps = (1 + w) eps(label) - w eps(no label); 0 is without"""
+    ema_decay: float = 0.999
+    """decay of the weights' moving average per step, from which samples are drawn"""
+    sampler: Literal["dpm-solver++", "ddim", "ancestral"] = "dpm-solver++"
+    """how sample sets are drawn; ancestral takes all T steps"""
+    sampler_steps: int = 10
+    """network evaluations per image of the fast samplers"""
+
+
+def search_space(trial: Any) -> dict[str, Any]:
+    """What a study varies: the beta schedule first."""
+    schedule = trial.suggest_categorical("schedule", ["linear", "cosine"])
+    space = {
+        "schedule": schedule,
+        "num_steps": trial.suggest_int("num_steps", 100, 1000, log=True),
+        "guidance": trial.suggest_float("guidance", 0.0, 2.0),
+        "learning_rate": trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
+    }
+    if schedule == "linear":
+        space["min_beta"] = trial.suggest_float("min_beta", 1e-5, 1e-3, log=True)
+        space["max_beta"] = trial.suggest_float("max_beta", 5e-3, 0.2, log=True)
+    return space
+
+
+# --- The diffusion ---------------------------------------------------------------------------------------
+
+
+def betas(schedule: str, num_steps: int, min_beta: float, max_beta: float) -> Tensor:
+    """beta_t, float64 [T]: evenly spaced (Ho 2020, section 4) or from a squared cosine (Nichol 2021, eq. 17)."""
+    if schedule == "linear":
+        return torch.linspace(min_beta, max_beta, num_steps, dtype=torch.float64)
+    s = 0.008
+    angle = (torch.arange(num_steps + 1, dtype=torch.float64) / num_steps + s) / (1 + s) * math.pi / 2
+    f = angle.cos() ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def diffuse(x_0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t ~ q(x_t | x_0) by its closed form (Ho 2020, eq. 4): sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps."""
+    signal = alpha_bar[t].view(-1, 1, 1, 1)
+    return (signal.sqrt() * x_0 + (1 - signal).sqrt() * eps).to(x_0.dtype)
+
+
+def timesteps(num_steps: int, count: int) -> list[int]:
+    """`count` distinct t from T - 1 down, evenly spaced and above 0, the last one step of the grid above t = 0."""
+    count = min(count, num_steps)
+    return [round((num_steps - 1) * (count - i) / count) for i in range(count)]
+
+
+def ancestral(
+    denoise: Denoiser, x: Tensor, beta: Tensor, noise: Callable[[int], Tensor], clip: bool = True
+) -> Iterator[tuple[int, Tensor]]:
+    """Ho 2020, Algorithm 2 with sigma_t^2 = beta_t, over all T steps; `noise(t)` is z. Yields (t, x_t).
+
+    The mean is eq. 7 at the predicted x_0, which without clipping is the algorithm's line 4.
+    """
+    alpha_bar = (1 - beta).cumprod(0)
+    for t in reversed(range(len(beta))):
+        b, bar, bar_before = float(beta[t]), float(alpha_bar[t]), float(alpha_bar[t - 1]) if t else 1.0
+        x_0 = predicted_x_0(denoise, x, t, bar, clip)
+        x = (math.sqrt(bar_before) * b * x_0 + math.sqrt(1 - b) * (1 - bar_before) * x) / (1 - bar)
+        if t > 0:
+            x = x + math.sqrt(b) * noise(t)
+        yield t, x
+
+
+def ddim(
+    denoise: Denoiser, x: Tensor, beta: Tensor, times: list[int], clip: bool = True
+) -> Iterator[tuple[int, Tensor]]:
+    """Deterministic DDIM (Song 2021, arXiv:2010.02502, eq. 12, sigma = 0) over `times`. Yields (t, x_t)."""
+    alpha_bar = (1 - beta).cumprod(0)
+    for t, following in zip(times, [*times[1:], None], strict=True):
+        bar = float(alpha_bar[t])
+        x_0 = predicted_x_0(denoise, x, t, bar, clip)
+        eps = (x - math.sqrt(bar) * x_0) / math.sqrt(1 - bar)
+        bar = 1.0 if following is None else float(alpha_bar[following])
+        x = math.sqrt(bar) * x_0 + math.sqrt(1 - bar) * eps
+        yield following or 0, x
+
+
+def dpm_solver(
+    denoise: Denoiser, x: Tensor, beta: Tensor, times: list[int], clip: bool = True
+) -> Iterator[tuple[int, Tensor]]:
+    """DPM-Solver++(2M) (Lu 2022, arXiv:2211.01095, Algorithm 2) over `times`. Yields (t, x_t).
+
+    The first step and the last, to the noiseless end, are of first order.
+    """
+    alpha_bar = (1 - beta).cumprod(0)
+    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    lam = (alpha / sigma).log()
+    previous: tuple[Tensor, float] | None = None  # x_0 and h of the step before
+    for t, following in zip(times, [*times[1:], None], strict=True):
+        x_0 = predicted_x_0(denoise, x, t, float(alpha_bar[t]), clip)
+        if following is None:
+            yield 0, x_0
+            return
+        h = float(lam[following] - lam[t])
+        D = x_0
+        if previous is not None:
+            before, h_before = previous
+            D = x_0 + (x_0 - before) * (h / (2 * h_before))
+        x = float(sigma[following] / sigma[t]) * x - float(alpha[following]) * math.expm1(-h) * D
+        previous = x_0, h
+        yield following, x
+
+
+def predicted_x_0(denoise: Denoiser, x: Tensor, t: int, alpha_bar_t: float, clip: bool) -> Tensor:
+    """x_0 from x_t and the predicted noise (eq. 4 solved for x_0), clipped to the images' range [-1, 1].
+
+    Near t = T the division by sqrt(alpha_bar) blows up any error of eps; the clip takes it back.
+    """
+    eps = denoise(x, torch.full((len(x),), t, device=x.device))
+    x_0 = (x - math.sqrt(1 - alpha_bar_t) * eps) / math.sqrt(alpha_bar_t)
+    return x_0.clamp(-1, 1) if clip else x_0
+
+
+# --- The network -----------------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """Residual block: norm, SiLU, 3x3 convolution, twice; scaled and shifted by the time and label."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, inputs), nn.GroupNorm(8, outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
+        return self.skip(x) + h
+
+
+class UNet(nn.Module):
+    """eps(x_t, t, label) on two levels, after pixels have been folded 2 x 2 into channels.
+
+    Most of the work is at half and a quarter of the image's size: at full size a convolution costs four
+    times as much and a digit gains nothing from it. The label `num_classes` means "hidden".
+    """
+
+    def __init__(self, shape: ImageShape, num_steps: int, width: int) -> None:
+        super().__init__()
+        embedding = 4 * width
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(width) / width)
+        angles = torch.arange(num_steps)[:, None] * frequencies
+        self.register_buffer("time_table", torch.cat([angles.sin(), angles.cos()], 1), persistent=False)
+        self.time = nn.Sequential(nn.Linear(2 * width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.label = nn.Embedding(shape.num_classes + 1, embedding)
+        self.entry = nn.Conv2d(4 * shape.channels, width, 3, padding=1)
+        self.fine_down = nn.ModuleList(Block(width, width, embedding) for _ in range(1))
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.coarse = nn.ModuleList(Block(2 * width, 2 * width, embedding) for _ in range(3))
+        self.up = nn.Conv2d(2 * width, 4 * width, 1)
+        self.fine_up = nn.ModuleList(Block(2 * width, width, embedding) for _ in range(1))
+        self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * shape.channels, 3, padding=1))
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        embedding = F.silu(self.time(self.time_table[t]) + self.label(labels))
+        x = self.entry(F.pixel_unshuffle(x, 2))
+        skips = []
+        for block in self.fine_down:
+            x = block(x, embedding)
+            skips.append(x)
+        x = self.down(x)
+        for block in self.coarse:
+            x = block(x, embedding)
+        x = F.pixel_shuffle(self.up(x), 2)
+        for block in self.fine_up:
+            x = block(torch.cat([x, skips.pop()], 1), embedding)
+        return F.pixel_shuffle(self.exit(x), 2)
+
+
+# --- The method ------------------------------------------------------------------------------------------
+
+
+class DDPM(nn.Module):
+    """Trains eps(x_t, t, label) by the simple loss and samples from the average of its weights."""
+
+    Config = Config
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        self.net = UNet(shape, config.num_steps, config.hidden_channels)
+        self.ema = AveragedModel(self.net, multi_avg_fn=_ema(config.ema_decay))
+        self.ema.requires_grad_(False)
+        beta = betas(config.schedule, config.num_steps, config.min_beta, config.max_beta)
+        self.register_buffer("beta", beta, persistent=False)
+        self.register_buffer("alpha_bar", (1 - beta).cumprod(0), persistent=False)
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        self.to(accelerator.device)
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.config.learning_rate, fused=True)
+        self.accelerator = accelerator
+        # A list hides the wrapped network from nn.Module: the weights keep their names.
+        self.wrapped, self.optimizer = [accelerator.prepare(self.net)], accelerator.prepare(optimizer)
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """One step of Algorithm 1 with the loss of eq. 14."""
+        eps = batch.draws.normal("eps", *batch.images.shape[1:])
+        t = (batch.draws.stratified("t") * self.config.num_steps).long()
+        hidden = batch.draws.uniform("label dropout") < self.config.label_dropout
+        labels = batch.labels.masked_fill(hidden, self.shape.num_classes)
+        x_t = diffuse(batch.images, t, eps, self.alpha_bar)
+        loss = F.mse_loss(self.wrapped[0](x_t, t, labels), eps)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.step()
+        self.ema.update_parameters(self.net)
+        return {"train/loss": loss.detach()}
+
+    def learning_rate(self, step: int) -> float:
+        """A short linear rise, then half a cosine down to 0 at `steps`."""
+        rise = min(1.0, (step + 1) / 200)
+        return self.config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
+
+    def sample(self, labels: Tensor, draws: Draws) -> Tensor:
+        """Images [n, C, H, W] in [-1, 1] for `labels` [n], by the configured sampler."""
+        for _, x in self.trajectory(labels, draws):  # noqa: B007  the last one is the sample
+            pass
+        return x.clamp(-1, 1)
+
+    @torch.no_grad()
+    def trajectory(self, labels: Tensor, draws: Draws) -> Iterator[tuple[int, Tensor]]:
+        """(t, x_t) from noise to digit."""
+        shape = self.shape
+        x = draws.normal("x_T", shape.channels, shape.height, shape.width)
+        yield self.config.num_steps - 1, x
+        denoise = self._guided(labels)
+        if self.config.sampler == "ancestral":
+            yield from ancestral(denoise, x, self.beta, lambda t: draws.normal(f"z_{t}", *x.shape[1:]))
+        else:
+            solver = ddim if self.config.sampler == "ddim" else dpm_solver
+            times = timesteps(self.config.num_steps, self.config.sampler_steps)
+            yield from solver(denoise, x, self.beta, times)
+
+    def pictures(self) -> dict[str, tuple[Tensor, int]]:
+        """`trajectory`: from noise to digit, a row per label; images [labels * shown, C, H, W] and the columns."""
+        labels = torch.arange(self.shape.num_classes, device=self.beta.device)
+        draws = Draws(0, "trajectory", 0, len(labels), slice(0, len(labels)), self.beta.device)
+        states = [x for _, x in self.trajectory(labels, draws)]
+        shown = [states[round(i * (len(states) - 1) / 9)] for i in range(10)]
+        return {"trajectory": (torch.stack(shown, 1).flatten(0, 1), len(shown))}
+
+    def _guided(self, labels: Tensor) -> Denoiser:
+        """eps with classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6)."""
+        w = self.config.guidance
+        if w == 0:
+            return lambda x, t: self.ema(x, t, labels)
+        both = torch.cat([labels, torch.full_like(labels, self.shape.num_classes)])
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            conditional, unconditional = self.ema(x.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
+            return torch.lerp(unconditional, conditional, 1 + w)
+
+        return denoise
+
+
+def _ema(decay: float) -> Callable[..., None]:
+    """Average that forgets faster at first: the decay at update n is at most (1 + n) / (10 + n)."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor | int) -> None:
+        n = int(num_averaged)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+Generator = DDPM

@@ -1,0 +1,213 @@
+"""Conditional GANs: the vanilla GAN, the Wasserstein GAN with weight clipping and with gradient penalty.
+
+Goodfellow et al. 2014 (arXiv:1406.2661), Arjovsky et al. 2017 (arXiv:1701.07875), Gulrajani et al. 2017
+(arXiv:1704.00028). The label enters G through class-conditional normalisation (de Vries et al. 2017,
+arXiv:1707.00683) and D through a projection (Miyato & Koyama 2018, arXiv:1802.05637).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from harness.methods import ImageShape
+from harness.seeding import Draws
+from harness.training import Batch
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of the GAN; a step is one update of the critic."""
+
+    steps: int = 6000
+    """critic steps; training ends here or at `epochs`, whichever comes first"""
+    epochs: float = 300
+    """passes over the real images; training ends here or at `steps`, whichever comes first"""
+    batch_size: int = 64
+    """real images per critic step, over all processes"""
+    loss: Literal["vanilla", "wgan", "wgan-gp"] = "wgan-gp"
+    """vanilla: non-saturating; wgan: clipped weights; wgan-gp: gradient penalty"""
+    critic_steps: int = 2
+    """critic steps per generator step (n_critic)"""
+    latent_size: int = 64
+    """dimensions of z"""
+    hidden_channels: int = 64
+    """channels at a quarter of the image's height and width; half as many at half of them"""
+    generator_lr: float = 1e-3
+    """learning rate of the generator's Adam"""
+    critic_lr: float = 1e-3
+    """learning rate of the critic's Adam"""
+    beta1: float = 0.0
+    """first-moment decay of Adam"""
+    rmsprop_lr: float = 5e-5
+    """learning rate of both networks' RMSprop, which takes Adam's place for wgan"""
+    clip_limit: float = 0.01
+    """wgan: the critic's weights are clipped to [-clip_limit, clip_limit]"""
+    gp_weight: float = 10.0
+    """wgan-gp: weight of the gradient penalty (lambda)"""
+    ema_decay: float = 0.999
+    """decay per generator step of the averaged weights that sample"""
+
+
+def search_space(trial: Any) -> dict[str, Any]:
+    """Overrides of Config that an Optuna trial suggests."""
+    loss = trial.suggest_categorical("loss", ["vanilla", "wgan", "wgan-gp"])
+    space = {
+        "loss": loss,
+        "critic_steps": trial.suggest_int("critic_steps", 1, 5),
+        "epochs": trial.suggest_float("epochs", 5, 500, log=True),
+    }
+    if loss == "wgan":
+        space["clip_limit"] = trial.suggest_float("clip_limit", 0.003, 0.1, log=True)
+    return space
+
+
+class ConditionalNorm(nn.Module):
+    """Group normalisation whose scale and shift depend on the label."""
+
+    def __init__(self, channels: int, num_classes: int, groups: int = 8) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, affine=False)
+        self.affine = nn.Embedding(num_classes, 2 * channels)
+        nn.init.normal_(self.affine.weight, std=0.1)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        scale, shift = self.affine(labels)[:, :, None, None].chunk(2, dim=1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class G(nn.Module):
+    """z float [n, latent_size], labels int64 [n] -> images float [n, C, H, W] in [-1, 1]."""
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        wide, narrow = config.hidden_channels, config.hidden_channels // 2
+        self.grid = (wide, shape.height // 4, shape.width // 4)
+        self.door = nn.Linear(config.latent_size, wide * self.grid[1] * self.grid[2])
+        self.label = nn.Embedding(shape.num_classes, config.latent_size)
+        self.norm1 = ConditionalNorm(wide, shape.num_classes)
+        self.conv1 = nn.Conv2d(wide, 4 * narrow, 3, padding=1)
+        self.norm2 = ConditionalNorm(narrow, shape.num_classes)
+        self.conv2 = nn.Conv2d(narrow, 4 * shape.channels, 3, padding=1)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        x = self.door(z + self.label(labels)).unflatten(1, self.grid)
+        x = F.pixel_shuffle(self.conv1(F.relu(self.norm1(x, labels))), 2)
+        x = F.pixel_shuffle(self.conv2(F.relu(self.norm2(x, labels))), 2)
+        return x.tanh()
+
+
+class D(nn.Module):
+    """Images float [n, C, H, W], labels int64 [n] -> logit or critic's value [n].
+
+    Without normalisation: the gradient penalty is per image.
+    """
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        wide, narrow = config.hidden_channels, config.hidden_channels // 2
+        self.features = nn.Sequential(
+            nn.PixelUnshuffle(2),  # a convolution over 4 C channels costs a fraction of one over C at full size
+            nn.Conv2d(4 * shape.channels, narrow, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Flatten(),
+            nn.Linear(wide * (shape.height // 4) * (shape.width // 4), 4 * wide), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.value = nn.Linear(4 * wide, 1)
+        self.projection = nn.Embedding(shape.num_classes, 4 * wide)
+        nn.init.normal_(self.projection.weight, std=(4 * wide) ** -0.5)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        phi = self.features(images)
+        return self.value(phi).squeeze(1) + (self.projection(labels) * phi).sum(1)
+
+
+def gradient_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
+    """The mean of (||grad D(x)|| - 1)^2 over images x: the last factor of Gulrajani 2017, eq. 3."""
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(images, labels).sum(), images, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+class GAN(nn.Module):
+    """A generator G, its critic D and the running average of G that samples."""
+
+    Config = Config
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        self.config = config
+        self.G = G(config, shape)
+        self.D = D(config, shape)
+        self.average = AveragedModel(self.G, avg_fn=self._average)
+
+    def _average(self, mean: Tensor, weight: Tensor, num_averaged: Tensor | int) -> Tensor:
+        # The decay rises to its value, so that a short training does not sample from its initial weights.
+        return mean.lerp(weight, torch.as_tensor(9 / (10 + num_averaged)).clamp(min=1 - self.config.ema_decay))
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        self.to(accelerator.device)
+        self.accelerator = accelerator
+        # A list hides the wrapped networks from nn.Module: the weights keep their names.
+        self.wrapped = [accelerator.prepare(self.G), accelerator.prepare(self.D)]
+        self.G_optimizer = accelerator.prepare(self._optimizer(self.G, self.config.generator_lr))
+        self.D_optimizer = accelerator.prepare(self._optimizer(self.D, self.config.critic_lr))
+
+    def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+        if self.config.loss == "wgan":
+            return torch.optim.RMSprop(network.parameters(), lr=self.config.rmsprop_lr, foreach=True)
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=(self.config.beta1, 0.9), fused=True)
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        metrics = self._critic_step(batch)
+        if (step + 1) % self.config.critic_steps == 0:
+            metrics |= self._generator_step(batch)
+        return metrics
+
+    def _critic_step(self, batch: Batch) -> dict[str, Tensor]:
+        G, D = self.wrapped
+        x, labels = batch.images, batch.labels
+        with torch.no_grad():
+            x_fake = G(batch.draws.normal("critic/z", self.config.latent_size), labels)
+        real, fake = D(torch.cat([x, x_fake]), labels.repeat(2)).chunk(2)
+        if self.config.loss == "vanilla":
+            loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+        else:
+            loss = fake.mean() - real.mean()
+        if self.config.loss == "wgan-gp":
+            u = batch.draws.uniform("interpolation", 1, 1, 1)
+            loss = loss + self.config.gp_weight * gradient_penalty(D, torch.lerp(x_fake, x, u), labels)
+        self.D_optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        self.D_optimizer.step()
+        if self.config.loss == "wgan":
+            with torch.no_grad():
+                for weight in self.D.parameters():
+                    weight.clamp_(-self.config.clip_limit, self.config.clip_limit)
+        return {"train/critic_loss": loss.detach(), "train/wasserstein": (real.mean() - fake.mean()).detach()}
+
+    def _generator_step(self, batch: Batch) -> dict[str, Tensor]:
+        G = self.wrapped[0]
+        # The bare and frozen D: its weights take no gradient here, and its processes have nothing to share.
+        self.D.requires_grad_(False)
+        z = batch.draws.normal("generator/z", self.config.latent_size)
+        fake = self.D(G(z, batch.labels), batch.labels)
+        loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
+        self.G_optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        norm = nn.utils.get_total_norm([weight.grad for weight in self.G.parameters()])
+        self.G_optimizer.step()
+        self.average.update_parameters(self.G)
+        self.D.requires_grad_(True)
+        return {"train/loss": loss.detach(), "train/generator_gradient_norm": norm}
+
+    def sample(self, labels: Tensor, draws: Draws) -> Tensor:
+        z = draws.normal("z", self.config.latent_size)
+        return self.average(z, labels)
+
+
+Generator = GAN

@@ -1,0 +1,31 @@
+"""What a run shows to the eye: sample grids and confusion matrices."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
+    """uint8 images [n, C, H, W] as one picture [rows * (H + 1) * scale, …, C or none], row by row."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    canvas = torch.full((rows * columns, channels, height + 1, width + 1), 96, dtype=torch.uint8)
+    canvas[:n, :, :height, :width] = images.cpu()
+    picture = canvas.view(rows, columns, channels, height + 1, width + 1).permute(0, 3, 1, 4, 2)
+    picture = picture.reshape(rows * (height + 1), columns * (width + 1), channels)
+    picture = picture.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    return picture.squeeze(2).numpy() if channels == 1 else picture.numpy()
+
+
+def confusion(matrix: Tensor) -> Figure:
+    """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured."""
+    import seaborn
+
+    counts = matrix.numpy()
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    off_diagonal = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    seaborn.heatmap(off_diagonal, annot=counts, fmt="d", cmap="Reds", square=True, cbar=False, ax=axes)
+    axes.set(xlabel="predicted label", ylabel="true label")
+    return figure

@@ -1,0 +1,56 @@
+"""Label-balanced sample sets, the same for any number of processes and any batch size."""
+
+import time
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from harness.data import Images, to_uint8
+from harness.seeding import Draws
+
+CHUNK = 500
+"""Images per chunk. Part of what a set is: each chunk has a seed of its own."""
+
+
+class Sampler(Protocol):
+    def sample(self, labels: Tensor, draws: Draws) -> Tensor: ...
+
+
+def draw(model: Sampler, labels: Tensor, seed: int, device: torch.device, index: int = 0) -> Images:
+    """Images for `labels` (int64 [n]), a function of (model, labels, seed, index) alone."""
+    draws = Draws(seed, "sample", index, len(labels), slice(0, len(labels)), device)
+    images = to_uint8(model.sample(labels.to(device), draws))
+    return Images(images.cpu(), labels.cpu())
+
+
+def sample_set(
+    model: Sampler, num_images: int, num_classes: int, seed: int, accelerator: Accelerator
+) -> tuple[Images, float]:
+    """`num_images` images with balanced labels 0, 1, …, and the device-seconds that they took.
+
+    The set is drawn in chunks; process r takes chunks r, r + world size, …. All processes get the whole set.
+    """
+    labels = torch.arange(num_images) % num_classes
+    chunks = labels.split(CHUNK)
+    world, start = accelerator.num_processes, time.perf_counter()
+    mine = range(accelerator.process_index, len(chunks), world)
+    progress = tqdm(mine, "sampling", unit="chunk", delay=2, disable=None if accelerator.is_main_process else True)
+    drawn = {index: draw(model, chunks[index], seed, accelerator.device, index).images for index in progress}
+    images = _exchange(drawn, num_images, accelerator) if world > 1 else torch.cat(list(drawn.values()))
+    return Images(images, labels), (time.perf_counter() - start) * world
+
+
+def _exchange(drawn: dict[int, Tensor], num_images: int, accelerator: Accelerator) -> Tensor:
+    """Every process's chunks, put in their places: disjoint parts of a sum of otherwise empty sets."""
+    shape = next(iter(drawn.values())).shape[1:] if drawn else None
+    shapes = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(shapes, shape)
+    shape = next(known for known in shapes if known is not None)
+    images = torch.zeros(num_images, *shape, dtype=torch.uint8, device=accelerator.device)
+    for index, part in drawn.items():
+        images[index * CHUNK : index * CHUNK + len(part)] = part.to(accelerator.device)
+    torch.distributed.all_reduce(images)
+    return images.cpu()

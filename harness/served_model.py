@@ -1,0 +1,56 @@
+"""A trained generator as an MLflow model: labels and a seed in, images out.
+
+MLflow loads this file as code ("models from code"), so no pickle is written or read: the weights are
+safetensors, the configuration JSON, both in the folder that `harness.experiment.export` makes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import Model, set_model
+from mlflow.models.signature import ModelSignature
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+
+class ServedGenerator(PythonModel):
+    """`predict({"label": [7, 7, 3]}, params={"seed": 0})` -> uint8 [3, H, W, C]."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        from harness.experiment import restore
+
+        self.model = restore(Path(context.artifacts["generator"]))
+
+    # Without type hints: MLflow would read them as the input's schema.
+    def predict(self, context, model_input, params=None):
+        from harness.experiment import generate
+
+        labels = [int(label) for label in model_input["label"]]
+        images = generate(self.model, labels, int((params or {}).get("seed", 0)))
+        return images.permute(0, 2, 3, 1).numpy()
+
+
+def log(run_id: str, folder: Path, example: Mapping[str, Any], output: np.ndarray) -> None:
+    """Log the folder of an exported generator as the model `generator` of a run."""
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.long, "label")]),
+        outputs=Schema([TensorSpec(output.dtype, (-1, *output.shape[1:]))]),
+        params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
+    )
+    Model.log(
+        artifact_path=None,
+        name="generator",
+        flavor=mlflow.pyfunc,
+        run_id=run_id,
+        python_model=__file__,
+        artifacts={"generator": str(folder)},
+        signature=signature,
+        input_example=dict(example),
+        pip_requirements=["synthetic-gain"],
+    )
+
+
+set_model(ServedGenerator())

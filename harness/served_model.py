@@ -10,6 +10,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.models import Model, set_model
 from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -24,8 +25,9 @@ class ServedGenerator(PythonModel):
 
         self.model = restore(Path(context.artifacts["generator"]))
 
-    # Without type hints: MLflow would read them as the input's schema.
-    def predict(self, context, model_input, params=None):
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
         from harness.experiment import generate
 
         labels = [int(label) for label in model_input["label"]]
@@ -40,6 +42,7 @@ def log(run_id: str, folder: Path, example: Mapping[str, Any], output: np.ndarra
         outputs=Schema([TensorSpec(output.dtype, (-1, *output.shape[1:]))]),
         params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
     )
+    mlflow.set_experiment(experiment_id=mlflow.get_run(run_id).info.experiment_id)
     Model.log(
         artifact_path=None,
         name="generator",

@@ -6,6 +6,7 @@ This module does not import torch, so that a table can be read without it.
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
 import shlex
@@ -50,6 +51,9 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # noqa: E402
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def default_uri() -> str:
@@ -204,8 +208,12 @@ def run(
 
 
 def _create_experiment(store: MlflowClient, name: str) -> str:
+    uri = store.tracking_uri
+    # A server chooses the place of artifacts; for a bare database it stands beside the database.
+    database = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+    place = (database.parent / "artifacts" / name).as_uri() if database else None
     try:
-        return store.create_experiment(name)
+        return store.create_experiment(name, place)
     except MlflowException:  # another process was first
         known = store.get_experiment_by_name(name)
         if known is None:

@@ -19,6 +19,8 @@ from harness.methods import ImageShape
 from harness.seeding import Draws
 from harness.training import Batch
 
+IMAGE_STD = 0.6  # of pixels in [-1, 1]: MNIST has 0.62; only the size matters
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """eps(x_t, t): the predicted noise [n, C, H, W] for x_t [n, C, H, W] and t int64 [n]."""
 
@@ -33,7 +35,7 @@ class Config:
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
     batch_size: int = 128
     """images per optimizer step, over all processes"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
     schedule: Literal["linear", "cosine"] = "cosine"
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
@@ -92,9 +94,9 @@ def diffuse(x_0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def timesteps(num_steps: int, count: int) -> list[int]:
-    """`count` distinct t from T - 1 down, evenly spaced and above 0, the last one step of the grid above t = 0."""
+    """`count` distinct t from T - 1 down in even strides, the last one stride above the image."""
     count = min(count, num_steps)
-    return [round((num_steps - 1) * (count - i) / count) for i in range(count)]
+    return [num_steps * (count - i) // count - 1 for i in range(count)]
 
 
 def ancestral(
@@ -186,6 +188,18 @@ class Block(nn.Module):
         return self.skip(x) + h
 
 
+def preconditioning(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """c_in, c_skip, c_out (float32 [T]): eps(x_t) = c_skip x_t + c_out F(c_in x_t), F of unit size at every t.
+
+    The argument of Karras 2022 (arXiv:2206.00364, appendix B.6) for the prediction of eps: c_skip x_t is its
+    best linear guess for images of variance s^2, c_out the deviation that is left. Where there is almost
+    only noise the network need not copy it, but can spend itself on the little that shows of the image.
+    """
+    signal, noise = alpha_bar * IMAGE_STD**2, 1 - alpha_bar
+    total = signal + noise
+    return tuple(c.float() for c in (total.rsqrt(), noise.sqrt() / total, (signal / total).sqrt()))
+
+
 class UNet(nn.Module):
     """eps(x_t, t, label) on two levels, after pixels have been folded 2 x 2 into channels.
 
@@ -193,9 +207,12 @@ class UNet(nn.Module):
     times as much and a digit gains nothing from it. The label `num_classes` means "hidden".
     """
 
-    def __init__(self, shape: ImageShape, num_steps: int, width: int) -> None:
+    def __init__(self, shape: ImageShape, alpha_bar: Tensor, width: int) -> None:
         super().__init__()
         embedding = 4 * width
+        num_steps = len(alpha_bar)
+        for name, scale in zip(("c_in", "c_skip", "c_out"), preconditioning(alpha_bar), strict=True):
+            self.register_buffer(name, scale, persistent=False)
         frequencies = torch.exp(-math.log(10_000) * torch.arange(width) / width)
         angles = torch.arange(num_steps)[:, None] * frequencies
         self.register_buffer("time_table", torch.cat([angles.sin(), angles.cos()], 1), persistent=False)
@@ -209,7 +226,11 @@ class UNet(nn.Module):
         self.fine_up = nn.ModuleList(Block(2 * width, width, embedding) for _ in range(1))
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * shape.channels, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        c_in, c_skip, c_out = (scale[t].view(-1, 1, 1, 1) for scale in (self.c_in, self.c_skip, self.c_out))
+        return torch.addcmul(c_skip * x_t, c_out, self._residual(c_in * x_t, t, labels).float())
+
+    def _residual(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         embedding = F.silu(self.time(self.time_table[t]) + self.label(labels))
         x = self.entry(F.pixel_unshuffle(x, 2))
         skips = []
@@ -236,16 +257,19 @@ class DDPM(nn.Module):
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
         self.config, self.shape = config, shape
-        self.net = UNet(shape, config.num_steps, config.hidden_channels)
+        beta = betas(config.schedule, config.num_steps, config.min_beta, config.max_beta)
+        alpha_bar = (1 - beta).cumprod(0)
+        self.net = UNet(shape, alpha_bar, config.hidden_channels)
         self.ema = AveragedModel(self.net, multi_avg_fn=_ema(config.ema_decay))
         self.ema.requires_grad_(False)
-        beta = betas(config.schedule, config.num_steps, config.min_beta, config.max_beta)
         self.register_buffer("beta", beta, persistent=False)
-        self.register_buffer("alpha_bar", (1 - beta).cumprod(0), persistent=False)
+        self.register_buffer("alpha_bar", alpha_bar, persistent=False)
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.to(accelerator.device)
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.config.learning_rate, fused=True)
+        optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True
+        )
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
         self.wrapped, self.optimizer = [accelerator.prepare(self.net)], accelerator.prepare(optimizer)

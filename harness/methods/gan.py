@@ -93,12 +93,15 @@ class G(nn.Module):
         self.norm1 = ConditionalNorm(wide, shape.num_classes)
         self.conv1 = nn.Conv2d(wide, 4 * narrow, 3, padding=1)
         self.norm2 = ConditionalNorm(narrow, shape.num_classes)
-        self.conv2 = nn.Conv2d(narrow, 4 * shape.channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
+        self.norm3 = ConditionalNorm(narrow, shape.num_classes)
+        self.conv3 = nn.Conv2d(narrow, 4 * shape.channels, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.door(z + self.label(labels)).unflatten(1, self.grid)
         x = F.pixel_shuffle(self.conv1(F.relu(self.norm1(x, labels))), 2)
-        x = F.pixel_shuffle(self.conv2(F.relu(self.norm2(x, labels))), 2)
+        x = self.conv2(F.relu(self.norm2(x, labels)))
+        x = F.pixel_shuffle(self.conv3(F.relu(self.norm3(x, labels))), 2)
         return x.tanh()
 
 
@@ -114,7 +117,8 @@ class D(nn.Module):
         self.features = nn.Sequential(
             nn.PixelUnshuffle(2),  # a convolution over 4 C channels costs a fraction of one over C at full size
             nn.Conv2d(4 * shape.channels, narrow, 3, padding=1), nn.LeakyReLU(0.2),
-            nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Flatten(),
+            nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(wide, wide, 3, padding=1), nn.LeakyReLU(0.2), nn.Flatten(),
             nn.Linear(wide * (shape.height // 4) * (shape.width // 4), 4 * wide), nn.LeakyReLU(0.2),
         )  # fmt: skip
         self.value = nn.Linear(4 * wide, 1)

@@ -1,0 +1,143 @@
+"""The diffusion's equations against diffusers, an independent implementation."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch import Tensor
+
+from harness.methods import ImageShape, ddpm
+from harness.seeding import Draws
+
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+T = 100
+
+
+def reference(kind: type, schedule: str, **options: object):
+    return kind(num_train_timesteps=T, beta_start=1e-3, beta_end=0.05, beta_schedule=SCHEDULES[schedule], **options)
+
+
+def own_betas(schedule: str) -> Tensor:
+    return ddpm.betas(schedule, T, 1e-3, 0.05)
+
+
+def eps_of(x: Tensor, t: Tensor) -> Tensor:
+    """A smooth stand-in for the network, of a size that a trained one has."""
+    return torch.tanh(x * 1.3 + 0.01 * t.view(-1, 1, 1, 1).double())
+
+
+@pytest.fixture
+def noise() -> Tensor:
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_forward_process_is_eq_4(schedule: str, noise: Tensor) -> None:
+    x_0 = torch.rand_like(noise) * 2 - 1
+    t = torch.tensor([0, 17, 63, T - 1])
+    expected = reference(DDPMScheduler, schedule).add_noise(x_0, noise, t)
+    alpha_bar = (1 - own_betas(schedule)).cumprod(0)
+    torch.testing.assert_close(ddpm.diffuse(x_0, t, noise, alpha_bar), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ancestral_steps_are_algorithm_2(schedule: str, clip: bool, noise: Tensor) -> None:
+    scheduler = reference(DDPMScheduler, schedule, variance_type="fixed_large", clip_sample=clip)
+    scheduler.set_timesteps(T)
+    beta = own_betas(schedule)
+    for t in (T - 2, 40, 1, 0):
+        eps = eps_of(noise, torch.full((len(noise),), t))
+        drawn = torch.Generator().manual_seed(t)
+        expected = scheduler.step(eps, t, noise, generator=drawn).prev_sample
+        z = torch.randn(noise.shape, generator=torch.Generator().manual_seed(t), dtype=noise.dtype)
+        steps = ddpm.ancestral(eps_of, noise, beta[: t + 1], lambda _: z, clip)  # noqa: B023  used at once
+        _, after = next(steps)
+        torch.testing.assert_close(after, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddim_trajectory(schedule: str, clip: bool, noise: Tensor) -> None:
+    scheduler = reference(DDIMScheduler, schedule, clip_sample=clip, set_alpha_to_one=True, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    times = scheduler.timesteps.tolist()
+    x = noise
+    ours = list(ddpm.ddim(eps_of, noise, own_betas(schedule), times, clip))
+    for t, (_, after) in zip(times, ours, strict=True):
+        x = scheduler.step(eps_of(x, torch.full((len(x),), t)), t, x, use_clipped_model_output=True).prev_sample
+        torch.testing.assert_close(after, x, atol=1e-5, rtol=1e-5)
+
+
+# Not cosine without the clip: there alpha_bar_T is so small that diffusers' float32 schedule shows.
+@pytest.mark.parametrize(("schedule", "clip"), [("linear", False), ("linear", True), ("cosine", True)])
+def test_dpm_solver_trajectory(schedule: str, clip: bool, noise: Tensor) -> None:
+    scheduler = reference(
+        DPMSolverMultistepScheduler,
+        schedule,
+        solver_order=2,
+        algorithm_type="dpmsolver++",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+        thresholding=clip,  # with the greatest value 1 its dynamic threshold is the plain clip
+        sample_max_value=1.0,
+    )
+    scheduler.set_timesteps(10)
+    times = scheduler.timesteps.tolist()
+    x = noise
+    for t, (_, after) in zip(times, ddpm.dpm_solver(eps_of, noise, own_betas(schedule), times, clip), strict=True):
+        x = scheduler.step(eps_of(x, torch.full((len(x),), t)), t, x).prev_sample
+        torch.testing.assert_close(after, x, atol=1e-5, rtol=1e-5)
+
+
+def test_timesteps_fall_from_the_last_and_stay_above_zero() -> None:
+    for count in (1, 2, 10, 999, 1000):
+        times = ddpm.timesteps(1000, count)
+        assert len(times) == count
+        assert times[0] == 999
+        assert times == sorted(set(times), reverse=True)
+        assert times[-1] >= 0
+
+
+def test_the_fast_samplers_reach_the_exact_posterior_mean_of_a_point() -> None:
+    """For data that are one single image, the perfect denoiser is known, and every sampler must end there."""
+    image = torch.linspace(-0.9, 0.9, 64, dtype=torch.float64).view(1, 1, 8, 8)
+    beta = own_betas("cosine")
+    alpha_bar = (1 - beta).cumprod(0)
+
+    def perfect(x: Tensor, t: Tensor) -> Tensor:
+        bar = alpha_bar[t].view(-1, 1, 1, 1)
+        return (x - bar.sqrt() * image) / (1 - bar).sqrt()
+
+    start = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    for solver in (ddpm.ddim, ddpm.dpm_solver):
+        *_, (_, end) = solver(perfect, start, beta, ddpm.timesteps(T, 10))
+        torch.testing.assert_close(end, image.expand_as(end), atol=1e-6, rtol=0)
+
+
+def test_guidance_is_the_extrapolation_from_the_hidden_label() -> None:
+    shape = ImageShape(1, 8, 8, 10)
+    model = ddpm.DDPM(ddpm.Config(num_steps=20, hidden_channels=8, guidance=1.5), shape)
+    for parameter in model.ema.parameters():
+        parameter.data.normal_(std=0.2)
+    labels, t, x = torch.tensor([3, 8]), torch.tensor([5, 5]), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        conditional, hidden = model.ema(x, t, labels), model.ema(x, t, torch.tensor([10, 10]))
+        expected = 2.5 * conditional - 1.5 * hidden
+        torch.testing.assert_close(model._guided(labels)(x, t), expected, atol=1e-5, rtol=1e-5)
+    assert (conditional - hidden).abs().max() > 1e-3  # else the formula would not matter
+
+
+@pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ancestral"])
+def test_samplers_draw_images_that_depend_on_the_seed_alone(sampler: str) -> None:
+    config = ddpm.Config(num_steps=12, hidden_channels=8, sampler=sampler, sampler_steps=4)
+    model = ddpm.DDPM(config, ImageShape(3, 12, 8, 7))
+    labels = torch.arange(7)
+
+    def draw(seed: int) -> Tensor:
+        return model.sample(labels, Draws(seed, "sample", 0, 7, slice(0, 7), torch.device("cpu")))
+
+    first = draw(1)
+    assert first.shape == (7, 3, 12, 8)
+    assert first.abs().max() <= 1
+    assert torch.equal(first, draw(1))
+    assert not torch.equal(first, draw(2))

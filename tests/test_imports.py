@@ -1,0 +1,64 @@
+"""Imports point one way, read off the source."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, environment
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, `harness.x` for `from harness import x`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def uses(path: Path, *packages: str) -> set[str]:
+    return {name for name in imported(path) if name.startswith(tuple(f"{p}." for p in packages)) or name in packages}
+
+
+@pytest.mark.parametrize("path", files("harness"), ids=str)
+def test_the_library_imports_neither_scripts_nor_analyses(path: Path) -> None:
+    assert not uses(path, "experiments", "analysis")
+
+
+@pytest.mark.parametrize("path", files("experiments"), ids=str)
+def test_scripts_import_the_library_alone(path: Path) -> None:
+    assert not uses(path, "analysis", "experiments")
+
+
+@pytest.mark.parametrize("path", files("analysis"), ids=str)
+def test_analyses_read_through_tracking_and_never_train(path: Path) -> None:
+    assert not uses(path, "torch", "mlflow", "experiments")
+    allowed = {"harness", "harness.tracking", "harness.errors", "harness.errors.InputError", "harness.cli"}
+    assert uses(path, "harness") <= allowed
+
+
+@pytest.mark.parametrize("path", files("harness/methods"), ids=str)
+def test_methods_know_neither_each_other_nor_the_plumbing(path: Path) -> None:
+    assert not uses(path, "mlflow", "harness.tracking", "harness.experiment", "harness.data", "harness.classifier")
+    assert not {name for name in imported(path) if name.startswith("harness.methods.") and name[16:].islower()}
+
+
+def test_the_loop_knows_no_method() -> None:
+    assert not uses(ROOT / "harness/training.py", "harness.methods", "harness.classifier")
+
+
+def test_mlflow_stands_in_two_files() -> None:
+    assert [p.name for p in files("harness") if uses(p, "mlflow")] == ["served_model.py", "tracking.py"]
+
+
+def test_reading_a_table_imports_no_torch() -> None:
+    code = "import sys, analysis.accuracy_table; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, check=False).returncode == 0

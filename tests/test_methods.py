@@ -1,0 +1,167 @@
+"""Every method that stands in the folder: it learns, it draws what was asked for, it is found by its file."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, environment
+from torch.distributions import Normal
+from torch.distributions.kl import kl_divergence as reference_kl
+
+from harness import data, experiment, methods, sampling
+from harness.errors import InputError
+from harness.methods import ImageShape, gan, vae
+from harness.seeding import Draws
+from harness.training import Batches, train
+
+CPU = torch.device("cpu")
+VARIANTS = {
+    "ddpm": {"steps": 60, "hidden_channels": 16, "num_steps": 50},
+    "vae": {"steps": 60},
+    "gan": {"steps": 60, "critic_steps": 2},
+    "gan vanilla": {"steps": 60, "loss": "vanilla"},
+    "gan wgan": {"steps": 60, "loss": "wgan"},
+}
+DIGITS = data.load("digits", n_real=400)
+
+
+def trained(variant: str, steps: int | None = None) -> tuple[methods.Method, list[dict[str, float]]]:
+    name = variant.split()[0]
+    config = methods.find(name).Config(**VARIANTS[variant])
+    model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0)
+    model.prepare(Accelerator(cpu=True))
+    batches = Batches((DIGITS.real, 32), seed=0)
+    history = [
+        {name: float(value) for name, value in metrics.items()}
+        for _, metrics in train(model, batches, steps or config.steps)
+    ]
+    return model, history
+
+
+def test_every_method_is_tested_here() -> None:
+    assert {variant.split()[0] for variant in VARIANTS} == set(methods.names())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_samples_have_the_images_shape_range_and_type(variant: str) -> None:
+    model, history = trained(variant, steps=2)
+    labels = torch.arange(20) % 10
+    images = model.sample(labels, Draws(0, "sample", 0, 20, slice(0, 20), CPU))
+    assert images.shape == (20, 1, 8, 8)
+    assert images.isfinite().all()
+    assert images.abs().max() <= 1
+    assert sampling.draw(model, labels, 0, CPU).images.dtype == torch.uint8
+    assert all(name.startswith("train/") for metrics in history for name in metrics)
+
+
+@pytest.mark.parametrize("shape", [ImageShape(1, 28, 28, 10), ImageShape(3, 32, 32, 7), ImageShape(2, 12, 20, 3)])
+@pytest.mark.parametrize("name", methods.names())
+def test_any_image_size_divisible_by_4(name: str, shape: ImageShape) -> None:
+    model = experiment.build(name, methods.find(name).Config(steps=1), shape, seed=0)
+    model.prepare(Accelerator(cpu=True))
+    pixels = torch.randint(256, (6, shape.channels, shape.height, shape.width), dtype=torch.uint8)
+    images = data.Images(pixels, torch.arange(6) % shape.num_classes)
+    for _ in train(model, Batches((images, 6), seed=0), steps=2):
+        pass
+    drawn = sampling.draw(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
+    assert drawn.images.shape == (2, shape.channels, shape.height, shape.width)
+
+
+@pytest.mark.parametrize("variant", ["ddpm", "vae"])
+def test_the_loss_falls(variant: str) -> None:
+    _, history = trained(variant)
+    losses = torch.tensor([metrics["train/loss"] for metrics in history])
+    assert losses[-10:].mean() < 0.75 * losses[:10].mean()
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.startswith("gan")])
+def test_the_critic_tells_real_from_fake_and_g_receives_a_gradient(variant: str) -> None:
+    _, history = trained(variant)
+    assert history[-1]["train/wasserstein"] > 0
+    norms = [metrics["train/generator_gradient_norm"] for metrics in history if "train/loss" in metrics]
+    assert len(norms) == 60 // methods.find("gan").Config(**VARIANTS[variant]).critic_steps
+    assert min(norms) > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_is_a_function_of_the_seed(variant: str) -> None:
+    torch.rand(5)  # global state must not matter
+    first, second = (trained(variant, steps=4)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_label_reaches_the_image(name: str) -> None:
+    """After a short training, a class mean of samples is nearest to the real mean of its own class."""
+    config = dataclasses.replace(methods.find(name).Config(), steps=700, batch_size=64)
+    model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0)
+    model.prepare(Accelerator(cpu=True))
+    for _ in train(model, Batches((DIGITS.real, 64), seed=0), 700):
+        pass
+    drawn = sampling.draw(model, torch.arange(500) % 10, 0, CPU)
+
+    def means(images: data.Images) -> torch.Tensor:
+        return torch.stack([images.images[images.labels == k].float().mean(0).flatten() for k in range(10)])
+
+    distance = torch.cdist(means(drawn), means(DIGITS.real))
+    assert (distance.argmin(1) == torch.arange(10)).sum() >= 9
+
+
+# --- Equations -------------------------------------------------------------------------------------------
+
+
+def test_kl_is_that_of_torch_distributions() -> None:
+    mu, log_var = torch.randn(5, 7), torch.randn(5, 7)
+    expected = reference_kl(Normal(mu, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(vae.kl_divergence(mu, log_var), expected)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0, 3.0])
+def test_gradient_penalty_of_a_linear_critic(slope: float) -> None:
+    """D(x) = w . x has the gradient w everywhere: the penalty is (|w| - 1)^2 (Gulrajani 2017, eq. 3)."""
+    direction = torch.randn(1, 1, 4, 4)
+    weight = (slope * direction / direction.norm()).requires_grad_()
+    penalty = gan.gradient_penalty(
+        lambda images, labels: (images * weight).flatten(1).sum(1), torch.randn(6, 1, 4, 4), torch.zeros(6).long()
+    )
+    torch.testing.assert_close(penalty, torch.tensor((slope - 1) ** 2), atol=1e-5, rtol=1e-5)
+    if slope:
+        penalty.backward()  # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|
+        expected = 2 * (slope - 1) * direction / direction.norm()
+        torch.testing.assert_close(weight.grad, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_wgan_clips_every_weight_of_the_critic() -> None:
+    model, _ = trained("gan wgan", steps=3)
+    limit = model.config.clip_limit
+    assert max(float(p.detach().abs().max()) for p in model.D.parameters()) <= limit * 1.0001
+
+
+# --- Discovery -------------------------------------------------------------------------------------------
+
+
+def test_unknown_methods_are_refused_with_the_known() -> None:
+    with pytest.raises(InputError, match="unknown method 'flow'; known are ddpm, gan, vae"):
+        methods.find("flow")
+
+
+def test_a_new_file_is_found_without_registration(tmp_path: Path) -> None:
+    """One more file in a copy of the project: the comparison offers it with its flags."""
+    for folder in ("harness", "experiments"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    source = (tmp_path / "harness/methods/vae.py").read_text()
+    (tmp_path / "harness/methods/flow.py").write_text(source)
+    told = subprocess.run(
+        [sys.executable, "experiments/compare.py", "--help"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--flow.latent-size" in told.stdout

@@ -17,6 +17,7 @@ from torchmetrics.classification import (
 )
 
 from harness.data import Images, to_float
+from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.seeding import initial_weights
 from harness.training import Batch
@@ -39,14 +40,17 @@ class Config:
 
 
 class Classifier(nn.Module):
-    """Two convolutions with pooling, one hidden layer. Images float [n, C, H, W] -> logits [n, classes]."""
+    """Two convolutions and one hidden layer. Images float [n, C, H, W] -> logits [n, classes].
+
+    Pixels are folded 2 x 2 into channels at the door: at full size a convolution waits for memory.
+    """
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
         self.config = config
         self.convolutions = nn.Sequential(
-            nn.Conv2d(shape.channels, 24, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(24, 48, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * shape.channels, 32, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 48, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Flatten(),
         )  # fmt: skip
         pixels = (shape.height // 4) * (shape.width // 4)
@@ -89,6 +93,8 @@ def mixture(config: Config, real: Images, synthetic: Images | None) -> list[tupl
     share = config.synthetic_share
     if share is None:
         share = min(0.5, len(synthetic) / (len(real) + len(synthetic)))
+    if not 0 <= share <= 1:
+        raise InputError(f"--synthetic-share {share} must be between 0 and 1")
     num_synthetic = round(share * config.batch_size)
     return [(real, config.batch_size - num_synthetic), (synthetic, num_synthetic)]
 

@@ -33,7 +33,7 @@ class Config:
     """optimizer steps at most"""
     epochs: float = 400.0
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
-    batch_size: int = 128
+    batch_size: int = 64
     """images per optimizer step, over all processes"""
     learning_rate: float = 2e-3
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
@@ -188,6 +188,22 @@ class Block(nn.Module):
         return self.skip(x) + h
 
 
+class Attention(nn.Module):
+    """Residual self-attention over all places of the coarse level."""
+
+    def __init__(self, channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).unflatten(1, (3, self.heads, -1)).flatten(4).transpose(3, 4).unbind(1)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(2, 3).reshape(x.shape))
+
+
 def preconditioning(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """c_in, c_skip, c_out (float32 [T]): eps(x_t) = c_skip x_t + c_out F(c_in x_t), F of unit size at every t.
 
@@ -222,6 +238,7 @@ class UNet(nn.Module):
         self.fine_down = nn.ModuleList(Block(width, width, embedding) for _ in range(1))
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.coarse = nn.ModuleList(Block(2 * width, 2 * width, embedding) for _ in range(3))
+        self.attention = Attention(2 * width)
         self.up = nn.Conv2d(2 * width, 4 * width, 1)
         self.fine_up = nn.ModuleList(Block(2 * width, width, embedding) for _ in range(1))
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * shape.channels, 3, padding=1))
@@ -238,8 +255,10 @@ class UNet(nn.Module):
             x = block(x, embedding)
             skips.append(x)
         x = self.down(x)
-        for block in self.coarse:
+        for place, block in enumerate(self.coarse):
             x = block(x, embedding)
+            if place == 0:
+                x = self.attention(x)
         x = F.pixel_shuffle(self.up(x), 2)
         for block in self.fine_up:
             x = block(torch.cat([x, skips.pop()], 1), embedding)

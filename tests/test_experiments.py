@@ -1,0 +1,165 @@
+"""The command line as a user types it, in real processes, on the embedded digits."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Launch
+from PIL import Image
+
+from harness import tracking
+
+SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
+RUN = re.compile(r"run ([0-9a-f]{32})")
+
+
+@pytest.fixture(scope="module")
+def uri(place: Path) -> str:
+    return f"sqlite:///{place}/outputs/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def vae_run(launch: Launch) -> str:
+    done = launch("experiments/vae.py", *SMALL, "--steps", "60")
+    assert done.returncode == 0, done.stderr
+    found = RUN.search(done.stdout)
+    assert found, done.stdout
+    return found.group(1)
+
+
+def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str) -> None:
+    row = tracking.get_run(vae_run, uri)
+    assert row["status"] == "FINISHED"
+    expected = {"kind": "generator", "method": "vae", "dataset": "digits", "n_real": "200", "seed": "0"}
+    assert {key: row[f"tags.{key}"] for key in expected} == expected
+    assert row["params.latent_size"] == "16"
+    assert row["params.world_size"] == "1"
+    for name in ("samples/conditional_accuracy", "samples/cas", "validation/cas"):
+        assert 0 <= row[f"metrics.{name}"] <= 1
+    assert row["metrics.cost/training_device_seconds"] > 0
+    store = tracking.client(uri)
+    assert [m.step for m in store.get_metric_history(vae_run, "train/loss")] == list(range(60))
+    with tracking.fetched(vae_run, "samples.npz", uri) as path, np.load(path) as samples:
+        assert samples["images"].shape == (300, 1, 8, 8)
+        assert samples["images"].dtype == np.uint8
+        assert np.bincount(samples["labels"]).tolist() == [30] * 10
+    with tracking.fetched(vae_run, "images", uri) as folder:
+        steps = {int(re.findall(r"step\D(\d+)", path.name)[0]) for path in folder.glob("*.png")}
+    assert len(steps) == 10
+    assert max(steps) == 60
+    with tracking.fetched(vae_run, "generator/generator.json", uri) as path:
+        assert json.loads(path.read_text())["method"] == "vae"
+
+
+def test_labels_in_digits_out(vae_run: str, launch: Launch, place: Path) -> None:
+    pictures = []
+    for seed in ("0", "0", "1"):
+        command = ("experiments/generate.py", "--run", vae_run, "--labels", "7", "7", "3", "--out", "d.png")
+        done = launch(*command, "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        pictures.append(np.asarray(Image.open(place / "d.png")))
+    assert pictures[0].shape == (36, 108)
+    assert (pictures[0] == pictures[1]).all()
+    assert (pictures[0] != pictures[2]).any()
+
+
+def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str, launch: Launch) -> None:
+    code = (
+        "import mlflow, sys, numpy as np; from mlflow import MlflowClient; mlflow.set_tracking_uri(sys.argv[1]);"
+        "run = MlflowClient().get_run(sys.argv[2]);"
+        "model = mlflow.pyfunc.load_model(f'models:/{run.outputs.model_outputs[0].model_id}');"
+        "first, again, other = (model.predict({'label': [7, 7, 3]}, params={'seed': s}) for s in (1, 1, 2));"
+        "assert first.shape == (3, 8, 8, 1) and first.dtype == np.uint8, first.shape;"
+        "assert (first == again).all() and (first != other).any()"
+    )
+    done = launch("-c", code, uri, vae_run)
+    assert done.returncode == 0, done.stderr
+
+
+COMPARE = (
+    "experiments/compare.py", "--methods", "vae", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
+    "--classifier.steps", "40", "--vae.steps", "50", "--name", "small",
+)  # fmt: skip
+
+
+def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(launch: Launch, uri: str) -> None:
+    def children(parent: str) -> list[tuple[str, str, str]]:
+        runs = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
+        assert set(runs.status) == {"FINISHED"}
+        return sorted(zip(runs["tags.kind"], runs["tags.method"], runs["tags.seed"], strict=True))
+
+    first = launch(*COMPARE, "--seeds", "1")
+    assert first.returncode == 0, first.stderr
+    parent = re.findall(r"comparison ([0-9a-f]{32})", first.stdout)[0]
+    arms = [("classifier", arm) for arm in ("affine", "none", "vae")] + [("generator", "vae")]
+    assert children(parent) == [(*arm, "0") for arm in arms]
+
+    more = launch(*COMPARE, "--seeds", "2")
+    assert parent in more.stdout, more.stderr
+    both = children(parent)
+    assert both == sorted((*arm, seed) for arm in arms for seed in "01")
+
+    again = launch(*COMPARE, "--seeds", "2")
+    assert parent in again.stdout
+    assert children(parent) == both
+
+    table = launch("-m", "analysis.accuracy_table", "--comparison", parent)
+    assert table.returncode == 0, table.stderr
+    assert re.search(r"150 +\| vae +\| +2 ", table.stdout), table.stdout
+
+
+def test_two_processes_make_one_run_with_the_same_samples(launch: Launch, uri: str) -> None:
+    """The sample set's labels and size, one run, and nothing written by the second process."""
+    before = len(tracking.read_runs(tracking_uri=uri))
+    done = launch(
+        "experiments/vae.py", *SMALL, "--steps", "6",
+        prefix=("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"),
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = tracking.read_runs(tracking_uri=uri)
+    assert len(runs) == before + 1
+    newest = runs.sort_values("start_time").iloc[-1]
+    assert newest["params.world_size"] == "2"
+    assert newest["status"] == "FINISHED"
+
+
+@pytest.mark.usefixtures("vae_run")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("vae.py", "--stepz", "3"), "Unrecognized options: --stepz"),
+        (("vae.py", "--steps", "many"), "Error parsing --steps"),
+        (("vae.py", "--n-real", "99999"), "--n-real 99999 cannot be taken from digits"),
+        (("vae.py", "--dataset", "cifar"), "unknown data set 'cifar'"),
+        (("vae.py", "--steps", "0"), "--steps 0 must be at least 1"),
+        (("vae.py", "--num-synthetic", "0"), "--num-synthetic 0 must be at least 1"),
+        (("gan.py", "--loss", "hinge"), "invalid choice 'hinge'"),
+        (("compare.py", "--methods", "flow"), "unknown method 'flow'"),
+        (("compare.py", "--seeds", "0"), "--seeds 0 must be at least 1"),
+        (("classifier.py", "--arm", "flip"), "unknown control 'flip'"),
+        (("generate.py", "--run", "none-such"), "no run 'none-such'"),
+    ],
+)
+def test_bad_input_is_one_line_and_creates_nothing(
+    command: tuple[str, ...], message: str, launch: Launch, uri: str
+) -> None:
+    before = len(tracking.read_runs(tracking_uri=uri))
+    done = launch(f"experiments/{command[0]}", *command[1:])
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"{command[0]}: ")
+    assert message in lines[0]
+    assert len(tracking.read_runs(tracking_uri=uri)) == before
+
+
+def test_help_shows_defaults_and_meanings(launch: Launch) -> None:
+    shown = launch("experiments/ddpm.py", "--help").stdout
+    shared = "dataset data-root n-real seed steps epochs batch-size tracking-uri experiment-name"
+    for flag in shared.split():
+        assert f"--{flag} " in shown
+    assert "(default: 20000)" in shown
+    assert "T, diffusion steps of the forward process" in re.sub(r"\s*│\s*", " ", shown)

@@ -36,10 +36,11 @@ from harness.training import Batch, Batches, train
 FOREVER = 1_000_000  # more steps than any block gets to
 WARM_UP_S = 0.3
 TRACKED_S = 4.5  # a run sends its metrics every two seconds
+EVALUATIONS = 10  # of the network, per sampled image
 MATRIX = 2048
 
-Block = Callable[[float], float]
-"""Works for some seconds at least and returns its rate."""
+Work = Iterator[float]
+"""An item is the amount of work that was done to yield it."""
 
 
 @dataclass(frozen=True)
@@ -58,106 +59,105 @@ class Plan:
     """turns per pair"""
     seconds: float = 1.25
     """length of a block at least; those of the tracking pairs are longer"""
-    evaluations: int = 10
-    """network evaluations per sampled image"""
     num_workers: int = 0
     """worker processes of the DataLoader"""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two ways to do one thing, their rates in `unit`."""
-
-    key: str
-    what: str
-    unit: str
-    ours: Block
-    other: Block
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Bench:
-    """What the pairs have in common."""
+    """What the measurements have in common."""
 
     plan: Plan
     accelerator: Accelerator
     dataset: data.Dataset
     shape: ImageShape
 
-    def batches(self, size: int) -> Batches:
-        return Batches((self.dataset.train, size), seed=0, accelerator=self.accelerator)
-
-    def generator(self, method: str, **changes: Any) -> Any:
-        """A method's model, ready to train, with its default hyperparameters but for `changes`."""
+    def ready(self, method: str, **changes: Any) -> tuple[Any, Batches]:
+        """A generator with its default hyperparameters but for `changes`, and the batches that train it."""
         generator: Any = methods.find(method)
         model = experiment.build(method, generator.Config(steps=FOREVER, **changes), self.shape, seed=0)
         model.prepare(self.accelerator)
-        return model
+        return model, self.batches(model.config.batch_size)
+
+    def batches(self, size: int) -> Batches:
+        return Batches((self.dataset.train, size), seed=0, accelerator=self.accelerator)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to do one thing: blocks that work for some seconds at least and return their rates in `unit`."""
+
+    key: str
+    what: str
+    unit: str
+    ours: Callable[[float], float]
+    other: Callable[[float], float]
 
 
 def main(plan: Plan = Plan()) -> None:
     """Measure every pair, print the table and log it."""
-    bench = prepare(plan)
-    ddpm = bench.generator("ddpm", guidance=0.0, sampler="dpm-solver++", sampler_steps=plan.evaluations)
+    if plan.repeats < 1 or plan.seconds <= 0:
+        raise InputError("--repeats and --seconds must be above 0")
+    accelerator = Accelerator(mixed_precision=plan.precision)
+    if accelerator.num_processes > 1:
+        raise InputError("the benchmark is for one process; start it with python, not with a launcher")
+    dataset = data.load(plan.dataset, plan.data_root)
+    bench = Bench(plan, accelerator, dataset, evaluation.image_shape(dataset))
+    ddpm, batches = bench.ready("ddpm", guidance=0.0, sampler="dpm-solver++", sampler_steps=EVALUATIONS)
     reference = Reference(ddpm, bench)
-    batches = bench.batches(ddpm.config.batch_size)
-    gflop, convolution = work(ddpm, batches)
     facts = {
+        "batch_size": batches.size,
         "parameters": num_parameters(ddpm.net),
         "diffusers_parameters": num_parameters(reference.net),
-        "gflop_per_step": round(gflop, 2),
-        "diffusers_gflop_per_step": round(work(reference, batches)[0], 2),
-        "device": bench.accelerator.device.type,
+        "gflop_per_step": round(cost(ddpm, batches)[0], 2),
+        "diffusers_gflop_per_step": round(cost(reference, batches)[0], 2),
+        "device": accelerator.device.type,
         "num_threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+    tags = {"kind": "benchmark", "dataset": plan.dataset}
+    params = {**dataclasses.asdict(plan), **facts}
     with tracking.run(
-        "benchmarks",
-        f"benchmark {plan.dataset}",
-        tags={"kind": "benchmark", "dataset": plan.dataset},
-        params={**dataclasses.asdict(plan), **facts},
-        tracking_uri=plan.tracking_uri,
+        "benchmarks", f"benchmark {plan.dataset}", tags=tags, params=params, tracking_uri=plan.tracking_uri
     ) as run:
-        pairs = [
-            training_pair(ddpm, reference, batches, plan),
-            sampling_pair(ddpm, reference, bench),
-            classifier_pair(bench),
-            convolution_pair(ddpm, batches, gflop, convolution, bench),
-            product_pair(ddpm, batches, gflop, bench),
-            tracking_pair("ddpm", bench, run),
-            tracking_pair("gan", bench, run),
-        ]
         table = ["| ours / other | unit | ours | other | ratio | n |", "|---|---|---|---|---|---|"]
         print("\n".join(table), flush=True)
-        for pair in pairs:
-            table.append(measure(pair, plan.repeats, run))
-            print(table[-1], flush=True)
+        pairs = [*diffusion(ddpm, reference, batches), data_path(bench), *machine(ddpm, batches, bench)]
+        table += [measure(pair, plan.seconds, plan.repeats, run) for pair in pairs]
+        pairs = [tracked_and_bare(method, bench, run) for method in ("ddpm", "gan")]
+        table += [measure(pair, TRACKED_S, plan.repeats, run) for pair in pairs]
         notes = "Median [min, max] of n turns; " + ", ".join(f"{name} {value}" for name, value in facts.items())
         print(f"\n{notes}")
         run.text("\n".join([*table, "", notes, ""]), "benchmark.md")
 
 
-def prepare(plan: Plan) -> Bench:
-    """Refuse what cannot be measured; read the data."""
-    if plan.repeats < 1 or plan.seconds <= 0 or plan.evaluations < 1:
-        raise InputError("--repeats, --seconds and --evaluations must be above 0")
-    accelerator = Accelerator(mixed_precision=plan.precision)
-    if accelerator.num_processes > 1:
-        raise InputError("the benchmark is for one process; start it with python, not with a launcher")
-    dataset = data.load(plan.dataset, plan.data_root)
-    return Bench(plan, accelerator, dataset, evaluation.image_shape(dataset))
-
-
 # --- Measuring -------------------------------------------------------------------------------------------
 
 
-def rate(portions: Iterator[float], seconds: float) -> float:
-    """Amount per second: an item of `portions` is the amount of work that was done to yield it."""
+def measure(pair: Pair, seconds: float, repeats: int, run: Run) -> str:
+    """The pair's row of the table. All figures are logged: medians and extremes, and each turn as a step."""
+    for block in (pair.ours, pair.other):
+        block(WARM_UP_S)
+    turns = [(pair.ours(seconds), pair.other(seconds)) for _ in range(repeats)]
+    ours, other = zip(*turns, strict=True)
+    figures = {"ours": ours, "other": other, "ratio": [a / b for a, b in turns]}
+    for name, values in figures.items():
+        key = f"{pair.key}/{name}"
+        run.metrics({key: median(values), f"{key}_min": min(values), f"{key}_max": max(values)})
+        for turn, value in enumerate(values):
+            run.metrics({f"{key}_turn": value}, turn)
+    cells = [f"{median(values):.4g} [{min(values):.4g}, {max(values):.4g}]" for values in figures.values()]
+    row = f"| {' | '.join([pair.what, pair.unit, *cells, str(repeats)])} |"
+    print(row, flush=True)
+    return row
+
+
+def rate(work: Work, seconds: float) -> float:
+    """Amount per second over `seconds` and the rest of what was begun."""
     synchronize()
     amount, start = 0.0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        amount += next(portions)
+        amount += next(work)
     synchronize()
     return amount / (time.perf_counter() - start)
 
@@ -167,28 +167,31 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def measure(pair: Pair, repeats: int, run: Run) -> str:
-    """The pair's row of the table. All figures are logged: medians and extremes, and each turn as a step."""
-    pair.ours(WARM_UP_S), pair.other(WARM_UP_S)
-    turns = [(pair.ours(pair.seconds), pair.other(pair.seconds)) for _ in range(repeats)]
-    ours, other = zip(*turns, strict=True)
-    figures = {"ours": ours, "other": other, "ratio": [a / b for a, b in turns]}
-    for name, values in figures.items():
-        key = f"{pair.key}/{name}"
-        run.metrics({key: median(values), f"{key}_min": min(values), f"{key}_max": max(values)})
-        for turn, value in enumerate(values):
-            run.metrics({f"{key}_turn": value}, turn)
-    cells = [f"{median(values):.4g} [{min(values):.4g}, {max(values):.4g}]" for values in figures.values()]
-    return f"| {' | '.join([pair.what, pair.unit, *cells, str(repeats)])} |"
-
-
-def trained(model: Any, batches: Batches, amount: float) -> Iterator[float]:
-    """Training as portions, one per step, each worth `amount`."""
+def training(model: Any, batches: Batches, amount: float) -> Work:
+    """The harness's loop, each step worth `amount`."""
     for _ in train(model, batches, FOREVER):
         yield amount
 
 
 # --- DDPM beside diffusers -------------------------------------------------------------------------------
+
+
+def diffusion(ddpm: Any, reference: "Reference", batches: Batches) -> Iterator[Pair]:
+    """Training over the same tensor batches, so that network and update differ; ours averages its weights besides.
+
+    Sampling by DPM-Solver++ without guidance and by ancestral steps, counted in passes of an image through the net.
+    """
+    blocks = [partial(rate, training(model, batches, batches.size)) for model in (ddpm, reference)]
+    yield Pair("ddpm_training", "DDPM training: harness / diffusers", "images/s", *blocks)
+    blocks = [partial(rate, drawing(model, batches)) for model in (ddpm, reference)]
+    yield Pair("ddpm_sampling", "DDPM sampling: harness / diffusers", "image evaluations/s", *blocks)
+
+
+def drawing(model: sampling.Sampler, batches: Batches) -> Work:
+    labels = batches[0].labels
+    for index in count():
+        sampling.draw(model, labels, 0, batches.device, index)
+        yield len(labels) * EVALUATIONS
 
 
 class Reference:
@@ -221,7 +224,7 @@ class Reference:
         wanted = num_parameters(ddpm.net)
         with torch.device("meta"):
             width = min(range(32, 129, 4), key=lambda width: abs(num_parameters(unet(width)) - wanted))
-        self.plan, self.net = bench.plan, unet(width).to(bench.accelerator.device)
+        self.net, self.bf16 = unet(width).to(bench.accelerator.device), bench.plan.precision == "bf16"
         self.scheduler: Any = DDPMScheduler(ddpm.config.num_steps)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=ddpm.config.learning_rate)
 
@@ -230,7 +233,7 @@ class Reference:
         eps = torch.randn_like(x_0)
         t = torch.randint(len(self.scheduler.betas), (len(x_0),), device=x_0.device)
         x_t = self.scheduler.add_noise(x_0, eps, t)
-        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=self.bf16):
             loss = F.mse_loss(self.net(x_t, t, batch.labels).sample.float(), eps)
         self.optimizer.zero_grad()
         loss.backward()
@@ -239,7 +242,7 @@ class Reference:
 
     @torch.no_grad()
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
-        self.scheduler.set_timesteps(self.plan.evaluations)
+        self.scheduler.set_timesteps(EVALUATIONS)
         x = draws.normal("x_T", self.net.config.in_channels, *[self.net.config.sample_size] * 2)
         for t in self.scheduler.timesteps:
             x = self.scheduler.step(self.net(x, t, labels).sample, t, x).prev_sample
@@ -248,26 +251,6 @@ class Reference:
 
 def num_parameters(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
-
-
-def training_pair(ddpm: Any, reference: Reference, batches: Batches, plan: Plan) -> Pair:
-    """Both over the same tensor batches: network and update differ. Ours averages its weights besides."""
-    ours, other = (partial(rate, trained(model, batches, batches.size)) for model in (ddpm, reference))
-    return Pair("ddpm_training", "DDPM training: harness / diffusers", "images/s", ours, other, plan.seconds)
-
-
-def sampling_pair(ddpm: Any, reference: Reference, bench: Bench) -> Pair:
-    """DPM-Solver++ without guidance beside ancestral steps, per image that passes through the network."""
-    labels = torch.arange(ddpm.config.batch_size) % bench.shape.num_classes
-
-    def drawn(model: sampling.Sampler) -> Iterator[float]:
-        for index in count():
-            sampling.draw(model, labels, 0, bench.accelerator.device, index)
-            yield len(labels) * bench.plan.evaluations
-
-    ours, other = (partial(rate, drawn(model)) for model in (ddpm, reference))
-    what = "DDPM sampling: harness / diffusers"
-    return Pair("ddpm_sampling", what, "image evaluations/s", ours, other, bench.plan.seconds)
 
 
 # --- The classifier beside a DataLoader ------------------------------------------------------------------
@@ -288,46 +271,54 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(picture), int(self.images.labels[index])
 
 
-def classifier_pair(bench: Bench) -> Pair:
-    """The same model and update; only the images' way to it differs."""
+def data_path(bench: Bench) -> Pair:
+    """The same classifier and update; only the images' way to it differs."""
     from torchvision.transforms import Compose, Normalize, ToTensor
 
     config = classifier.Config(steps=FOREVER)
-    models = [classifier.build(config, bench.shape, seed=0) for _ in range(2)]
-    for model in models:
+    ours, other = (classifier.build(config, bench.shape, seed=0) for _ in range(2))
+    for model in (ours, other):
         model.prepare(bench.accelerator)
     batches = bench.batches(config.batch_size)
     pictures = Pictures(bench.dataset.train, Compose([ToTensor(), Normalize((0.1307,), (0.3081,))]))
     loader = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=bench.plan.num_workers)
 
-    def loaded(model: classifier.Classifier) -> Iterator[float]:
-        for epoch in count():
+    def loaded() -> Work:
+        draws = batches[0].draws  # a batch has them; the classifier draws nothing
+        while True:
             for images, labels in loader:
-                draws = Draws(0, "train", epoch, len(labels), slice(None), batches.device)  # of which none is drawn
-                model.step(Batch(images.to(batches.device), labels.to(batches.device), draws), 0)
+                other.step(Batch(images.to(batches.device), labels.to(batches.device), draws), 0)
                 yield len(labels)
 
-    return Pair(
-        "classifier_training",
-        "classifier training: tensor batches / DataLoader",
-        "images/s",
-        partial(rate, trained(models[0], batches, batches.size)),
-        partial(rate, loaded(models[1])),
-        bench.plan.seconds,
-    )
+    blocks = partial(rate, training(ours, batches, batches.size)), partial(rate, loaded())
+    return Pair("classifier_training", "classifier training: tensor batches / DataLoader", "images/s", *blocks)
 
 
 # --- A step beside the machine ---------------------------------------------------------------------------
 
 
-def work(model: Any, batches: Batches) -> tuple[float, tuple[int, ...]]:
+def machine(ddpm: Any, batches: Batches, bench: Bench) -> Iterator[Pair]:
+    """A whole step beside its main convolution alone, in the better of two layouts, and beside a matrix product."""
+    gflop, shape = cost(ddpm, batches)
+    kind = {
+        "device": bench.accelerator.device,
+        "dtype": torch.bfloat16 if bench.plan.precision == "bf16" else torch.float32,
+    }
+    layouts = [convolution(shape, layout, **kind) for layout in (torch.contiguous_format, torch.channels_last)]
+    better = max(layouts, key=lambda layout: max(rate(layout, WARM_UP_S) for _ in range(2)))
+    what = f"DDPM step / 3x3 convolution {'x'.join(map(str, shape))}"
+    step = partial(rate, training(ddpm, batches, gflop))
+    yield Pair("step_to_convolution", what, "GFLOP/s", step, partial(rate, better))
+    yield Pair("step_to_product", f"DDPM step / {MATRIX}³ product", "GFLOP/s", step, partial(rate, product(**kind)))
+
+
+def cost(model: Any, batches: Batches) -> tuple[float, tuple[int, ...]]:
     """GFLOP of one step, and the shape (n, in, out, H, W) of the 3x3 convolutions that have most of them."""
     shapes: Counter[tuple[int, ...]] = Counter()
 
     def note(conv: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if (*conv.kernel_size, *conv.stride) == (3, 3, 1, 1):
-            shape = (len(output), conv.in_channels, conv.out_channels, *output.shape[2:])
-            shapes[shape] += output.numel() * conv.in_channels
+            shapes[len(output), conv.in_channels, *output.shape[1:]] += output.numel() * conv.in_channels
 
     hooks = [part.register_forward_hook(note) for part in model.net.modules() if isinstance(part, nn.Conv2d)]
     with FlopCounterMode(display=False) as counter:
@@ -337,75 +328,68 @@ def work(model: Any, batches: Batches) -> tuple[float, tuple[int, ...]]:
     return counter.get_total_flops() / 1e9, shapes.most_common(1)[0][0]
 
 
-def convolution_pair(ddpm: Any, batches: Batches, gflop: float, shape: tuple[int, ...], bench: Bench) -> Pair:
-    """A whole step beside its commonest convolution alone, forward and back, in the better of two layouts."""
+def convolution(shape: tuple[int, ...], layout: torch.memory_format, **kind: Any) -> Work:
+    """GFLOP of a 3x3 convolution, forward and back to its input and its weights."""
     n, inputs, outputs, height, width = shape
-
-    def convolved(layout: torch.memory_format) -> Iterator[float]:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, **like(bench)).to(memory_format=layout)
-        x = torch.randn(n, inputs, height, width, **like(bench)).to(memory_format=layout).requires_grad_()
-        gradient = torch.randn(n, outputs, height, width, **like(bench)).to(memory_format=layout)
-        while True:
-            torch.autograd.grad(conv(x), (x, conv.weight), gradient)
-            yield 3 * 2 * gradient.numel() * 9 * inputs / 1e9
-
-    layouts = [convolved(torch.contiguous_format), convolved(torch.channels_last)]
-    return Pair(
-        "step_to_convolution",
-        f"DDPM step / 3x3 convolution {'x'.join(map(str, shape))}",
-        "GFLOP/s",
-        partial(rate, trained(ddpm, batches, gflop)),
-        lambda seconds: max(rate(layout, seconds / 2) for layout in layouts),
-        bench.plan.seconds / 2,
-    )
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, **kind).to(memory_format=layout)
+    x = torch.randn(n, inputs, height, width, **kind).to(memory_format=layout).requires_grad_()
+    gradient = torch.randn(n, outputs, height, width, **kind).to(memory_format=layout)
+    while True:
+        torch.autograd.grad(conv(x), (x, conv.weight), gradient)
+        yield 3 * 2 * 9 * inputs * gradient.numel() / 1e9
 
 
-def product_pair(ddpm: Any, batches: Batches, gflop: float, bench: Bench) -> Pair:
-    """A whole step beside a large matrix product."""
-    a, b = torch.randn(2, MATRIX, MATRIX, **like(bench))
-
-    def multiplied() -> Iterator[float]:
-        while True:
-            torch.mm(a, b)
-            yield 2 * MATRIX**3 / 1e9
-
-    ours, other = partial(rate, trained(ddpm, batches, gflop)), partial(rate, multiplied())
-    return Pair("step_to_product", f"DDPM step / {MATRIX}³ product", "GFLOP/s", ours, other, bench.plan.seconds / 2)
-
-
-def like(bench: Bench) -> dict[str, Any]:
-    dtype = torch.bfloat16 if bench.plan.precision == "bf16" else torch.float32
-    return {"device": bench.accelerator.device, "dtype": dtype}
+def product(**kind: Any) -> Work:
+    """GFLOP of a product of two square matrices."""
+    a, b = torch.randn(2, MATRIX, MATRIX, **kind)
+    while True:
+        torch.mm(a, b)
+        yield 2 * MATRIX**3 / 1e9
 
 
 # --- Training with tracking beside training alone ---------------------------------------------------------
 
 
-def tracking_pair(method: str, bench: Bench, parent: Run) -> Pair:
-    """Time per step with a run and without. The run's closing, with the last metrics' sending, counts as its cost."""
-    model = bench.generator(method)
-    batches = bench.batches(model.config.batch_size)
-    steps_per_s = rate(trained(model, batches, 1), 1.0)
-    tags = {"kind": "benchmark", "dataset": bench.plan.dataset}
-    opened = partial(tracking.run, "benchmarks", f"tracked {method}", tags=tags, params={}, parent=parent.id)
-    opened = partial(opened, tracking_uri=bench.plan.tracking_uri)
+def tracked_and_bare(method: str, bench: Bench, parent: Run) -> Pair:
+    """Time per step with a run and without. The closing counts, as it sends the last metrics.
+
+    What closing an empty run takes is subtracted: a run pays it once, not once in a few seconds.
+    """
+    model, batches = bench.ready(method)
+    bare = partial(rate, training(model, batches, 1))
+    steps_per_s = bare(1.0)
+    opened = partial(
+        tracking.run,
+        "benchmarks",
+        f"tracked {method}",
+        tags={"kind": "benchmark", "dataset": bench.plan.dataset},
+        params={},
+        parent=parent.id,
+        tracking_uri=bench.plan.tracking_uri,
+    )
     with opened() as child:
-        pass  # made once: the blocks go on with it
+        pass  # made once: every block goes on with it
     done = 0
+
+    def closing() -> float:
+        with opened(resume=child.id):
+            start = time.perf_counter()
+        return time.perf_counter() - start
 
     def tracked(seconds: float) -> float:
         nonlocal done
         first, done = done, done + round(seconds * steps_per_s) + 1
+        once = closing()
         with opened(resume=child.id) as run:
             start = time.perf_counter()
-            for _ in experiment.logged(train(model, batches, done, first), done, batches.size, run, bench.accelerator):
+            steps = train(model, batches, done, first)
+            for _ in experiment.logged(steps, done, batches.size, run, bench.accelerator):
                 pass
             synchronize()
-        return (time.perf_counter() - start) / (done - first) * 1e3
+        return (time.perf_counter() - start - once) / (done - first) * 1e3
 
     what = f"{method.upper()} training: tracked / bare"
-    bare = partial(rate, trained(model, batches, 1))
-    return Pair(f"{method}_tracking", what, "ms/step", tracked, lambda seconds: 1e3 / bare(seconds), TRACKED_S)
+    return Pair(f"{method}_tracking", what, "ms/step", tracked, lambda seconds: 1e3 / bare(seconds))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ class Plan(Common):
     controls: tuple[str, ...] = controls.CONTROLS
     """arms that no generator made"""
     seeds: int = 5
-    """number of seeds, 0 … seeds - 1: splits, weights, order and noise"""
+    """number of seeds: splits, weights, order and noise"""
+    first_seed: int = 0
+    """first of the seeds: another process or machine can take another part of them"""
     n_real: tuple[int, ...] = (1000,)
     """numbers of real training images"""
     name: str = "comparison"
@@ -61,7 +63,7 @@ def main(plan: Plan = Plan(), hyperparameters: Hyperparameters = Hyperparameters
         resume=known,
     ) as parent:
         for n_real in plan.n_real:
-            for seed in range(plan.seeds):
+            for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
                 single = Single(
                     **{f.name: getattr(settings, f.name) for f in dataclasses.fields(Common)},
                     n_real=n_real,

@@ -27,7 +27,7 @@ from harness.training import Batch
 class Config:
     """Hyperparameters of the classifier: the same for every arm."""
 
-    steps: int = 700
+    steps: int = 600
     """optimizer steps, the same for every arm"""
     batch_size: int = 256
     """images per optimizer step, over all processes"""

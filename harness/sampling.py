@@ -38,7 +38,8 @@ def sample_set(
     world, start = accelerator.num_processes, time.perf_counter()
     mine = range(accelerator.process_index, len(chunks), world)
     progress = tqdm(mine, "sampling", unit="chunk", delay=2, disable=None if accelerator.is_main_process else True)
-    drawn = {index: draw(model, chunks[index], seed, accelerator.device, index).images for index in progress}
+    with accelerator.autocast():
+        drawn = {index: draw(model, chunks[index], seed, accelerator.device, index).images for index in progress}
     images = _exchange(drawn, num_images, accelerator) if world > 1 else torch.cat(list(drawn.values()))
     return Images(images, labels), (time.perf_counter() - start) * world
 

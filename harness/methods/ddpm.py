@@ -31,7 +31,7 @@ class Config:
 
     steps: int = 8000
     """optimizer steps at most"""
-    epochs: float = 400.0
+    epochs: float = 150.0
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
     batch_size: int = 64
     """images per optimizer step, over all processes"""

@@ -26,7 +26,7 @@ class Config:
 
     steps: int = 6000
     """critic steps; training ends here or at `epochs`, whichever comes first"""
-    epochs: float = 300
+    epochs: float = 100.0
     """passes over the real images; training ends here or at `steps`, whichever comes first"""
     batch_size: int = 64
     """real images per critic step, over all processes"""
@@ -144,7 +144,7 @@ class GAN(nn.Module):
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.shape = config, shape
         self.G = G(config, shape)
         self.D = D(config, shape)
         self.average = AveragedModel(self.G, avg_fn=self._average)
@@ -163,14 +163,24 @@ class GAN(nn.Module):
 
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         if self.config.loss == "wgan":
-            return torch.optim.RMSprop(network.parameters(), lr=self.config.rmsprop_lr, foreach=True)
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=(self.config.beta1, 0.9), fused=True)
+            lr = self.config.rmsprop_lr
+        weights = [{"params": list(network.parameters()), "initial_lr": lr}]
+        if self.config.loss == "wgan":
+            return torch.optim.RMSprop(weights, lr, foreach=True)
+        return torch.optim.Adam(weights, lr, betas=(self.config.beta1, 0.9), fused=True)
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        for optimizer in (self.G_optimizer, self.D_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.decay(step)
         metrics = self._critic_step(batch)
         if (step + 1) % self.config.critic_steps == 0:
             metrics |= self._generator_step(batch)
         return metrics
+
+    def decay(self, step: int) -> float:
+        """Factor of the learning rates: 1 in the first half, then linearly down to 0 at `steps`."""
+        return min(1.0, 2 * (1 - step / self.config.steps))
 
     def _critic_step(self, batch: Batch) -> dict[str, Tensor]:
         G, D = self.wrapped
@@ -203,7 +213,7 @@ class GAN(nn.Module):
         loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
         self.G_optimizer.zero_grad()
         self.accelerator.backward(loss)
-        norm = nn.utils.get_total_norm([weight.grad for weight in self.G.parameters()])
+        norm = nn.utils.get_total_norm(w.grad for w in self.G.parameters() if w.grad is not None)
         self.G_optimizer.step()
         self.average.update_parameters(self.G)
         self.D.requires_grad_(True)

@@ -25,7 +25,7 @@ class Config:
 
     steps: int = 5000
     """optimizer steps at most"""
-    epochs: float = 300.0
+    epochs: float = 100.0
     """passes over the real images at most; training ends at whichever comes first"""
     batch_size: int = 64
     """images per optimizer step, over all processes"""

@@ -46,15 +46,18 @@ Hyperparameters = dataclasses.make_dataclass(
 )
 
 
-def main(plan: Plan = Plan(), hyperparameters: Hyperparameters = Hyperparameters()) -> None:  # noqa: B008
+def main(
+    plan: Plan = Plan(),
+    hyperparameters: Hyperparameters = Hyperparameters(),  # noqa: B008  # pyright: ignore[reportInvalidTypeForm]
+) -> None:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
     check(plan)
     accelerator = Accelerator()
-    settings = dataclasses.replace(plan, experiment_name=plan.experiment_name or "comparisons")
+    experiment_name = plan.experiment_name or "comparisons"
     identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
     known = find_parent(identity, plan, accelerator)
     with tracking.run(
-        settings.experiment_name,
+        experiment_name,
         plan.name,
         tags={"kind": "comparison", "dataset": plan.dataset, "comparison": identity},
         params={"dataset": plan.dataset, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
@@ -64,10 +67,9 @@ def main(plan: Plan = Plan(), hyperparameters: Hyperparameters = Hyperparameters
     ) as parent:
         for n_real in plan.n_real:
             for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
+                cell = {"experiment_name": experiment_name, "n_real": n_real, "seed": seed}
                 single = Single(
-                    **{f.name: getattr(settings, f.name) for f in dataclasses.fields(Common)},
-                    n_real=n_real,
-                    seed=seed,
+                    **{f.name: getattr(plan, f.name) for f in dataclasses.fields(Common)} | cell,
                 )
                 compare_arms(plan, hyperparameters, single, parent.id, accelerator)
     if accelerator.is_main_process:

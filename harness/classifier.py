@@ -66,7 +66,7 @@ class Classifier(nn.Module):
 
     def prepare(self, accelerator: Accelerator | None) -> None:
         """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
-        self.to(accelerator.device if accelerator else "cpu", memory_format=torch.channels_last)
+        self.to(accelerator.device if accelerator else "cpu").to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.config.max_lr, betas=(0.7, 0.9), fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.config.max_lr, total_steps=self.config.steps + 1, cycle_momentum=False

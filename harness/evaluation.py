@@ -1,7 +1,7 @@
 """How good a sample set is: what the judge says of it, and what a classifier learns from it alone."""
 
-import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -12,7 +12,7 @@ from harness import classifier
 from harness.classifier import Classifier
 from harness.data import Dataset, Images
 from harness.methods import ImageShape
-from harness.training import Batches, train
+from harness.training import Batches, shown, train
 
 JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
@@ -48,11 +48,13 @@ def judge(dataset: Dataset, folder: Path, accelerator: Accelerator) -> tuple[Cla
     with accelerator.main_process_first():
         if not path.exists():
             model.prepare(None)
-            for _ in train(model, Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED), JUDGE.steps):
+            batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
+            for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
                 pass
             folder.mkdir(parents=True, exist_ok=True)
-            save_weights(model, path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
+            aside = path.with_suffix(f".{os.getpid()}")  # another run may be training it as well
+            save_weights(model, aside)
+            aside.replace(path)
     model.load_state_dict(load_file(path))
     return model.to(accelerator.device).eval(), weights_digest(model)
 
@@ -74,11 +76,11 @@ def classification_accuracy_score(
 
     `samples/cas` is on the test split, `validation/cas` on the validation split where there is one.
     """
-    config = dataclasses.replace(config, synthetic_share=None)
     model = classifier.build(config, image_shape(dataset), seed)
     model.prepare(accelerator)
     batches = Batches((samples, config.batch_size), seed=seed, accelerator=accelerator)
-    for _ in train(model, batches, config.steps):
+    training = train(model, batches, config.steps)
+    for _ in shown(training, "CAS", config.steps, batches.size, accelerator.is_main_process):
         pass
     model.eval()
     scores = {"samples/cas": accuracy(model, dataset.test)}

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from harness import (
     classifier,
@@ -31,7 +30,7 @@ from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.seeding import initial_weights
 from harness.tracking import OUTPUTS, Run
-from harness.training import Batches, num_steps, train
+from harness.training import Batches, num_steps, shown, train
 
 GRID_DRAWS = 10
 NUM_GRIDS = 10
@@ -175,33 +174,20 @@ def logged(
     Numbers are read from the device every METRICS_EVERY steps, with the times at which they arose.
     """
     waiting: list[tuple[int, int, Mapping[str, Tensor]]] = []
-    progress = tqdm(
-        total=steps * batch_size,
-        desc="training",
-        unit="img",
-        unit_scale=True,
-        delay=2,
-        disable=None if accelerator.is_main_process else True,
-    )
-    with progress:
-        for step, metrics in training:
-            waiting.append((step, time.time_ns() // 1_000_000, metrics))
-            progress.update(batch_size)
-            if len(waiting) == METRICS_EVERY or step + 1 == steps:
-                progress.set_postfix_str("loss " + _send(waiting, run))
-            yield step
+    for step, metrics in shown(training, "training", steps, batch_size, accelerator.is_main_process):
+        waiting.append((step, time.time_ns() // 1_000_000, metrics))
+        if len(waiting) == METRICS_EVERY or step + 1 == steps:
+            _send(waiting, run)
+        yield step
 
 
-def _send(waiting: list[tuple[int, int, Mapping[str, Tensor]]], run: Run) -> str:
+def _send(waiting: list[tuple[int, int, Mapping[str, Tensor]]], run: Run) -> None:
     values = torch.stack([value.float() for *_, metrics in waiting for value in metrics.values()]).tolist()
-    place, loss = 0, float("nan")
+    place = 0
     for step, timestamp_ms, metrics in waiting:
-        row = dict(zip(metrics, values[place : place + len(metrics)], strict=True))
+        run.metrics(dict(zip(metrics, values[place:], strict=False)), step, timestamp_ms)
         place += len(metrics)
-        loss = row.get("train/loss", loss)
-        run.metrics(row, step, timestamp_ms)
     waiting.clear()
-    return f"{loss:.4f}"
 
 
 def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
@@ -229,7 +215,7 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
 # --- Export and generation -------------------------------------------------------------------------------
 
 
-def export(folder: Path, method: str, model: nn.Module, shape: ImageShape) -> None:
+def export(folder: Path, method: str, model: Any, shape: ImageShape) -> None:
     """Write a trained generator: safetensors and JSON, nothing that is executed when read."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation.save_weights(model, folder / "weights.safetensors")

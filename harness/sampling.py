@@ -1,10 +1,11 @@
 """Label-balanced sample sets, the same for any number of processes and any batch size."""
 
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object, reduce
 from torch import Tensor
 from tqdm import tqdm
 
@@ -46,12 +47,8 @@ def sample_set(
 
 def _exchange(drawn: dict[int, Tensor], num_images: int, accelerator: Accelerator) -> Tensor:
     """Every process's chunks, put in their places: disjoint parts of a sum of otherwise empty sets."""
-    shape = next(iter(drawn.values())).shape[1:] if drawn else None
-    shapes = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(shapes, shape)
-    shape = next(known for known in shapes if known is not None)
-    images = torch.zeros(num_images, *shape, dtype=torch.uint8, device=accelerator.device)
+    shapes = gather_object([tuple(part.shape[1:]) for part in drawn.values()])
+    images = torch.zeros(num_images, *shapes[0], dtype=torch.uint8, device=accelerator.device)
     for index, part in drawn.items():
         images[index * CHUNK : index * CHUNK + len(part)] = part.to(accelerator.device)
-    torch.distributed.all_reduce(images)
-    return images.cpu()
+    return cast(Tensor, reduce(images)).cpu()

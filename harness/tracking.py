@@ -5,6 +5,7 @@ This module does not import torch, so that a table can be read without it.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import os
@@ -259,6 +260,7 @@ def _log_provenance(run: Run) -> None:
     run.text("\n".join([f"python=={platform.python_version()}", *versions]), "provenance/packages.txt")
 
 
+@functools.cache  # the state at the process's first run: what it has imported, not what is edited meanwhile
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm import tqdm
 
 from harness.data import Images, to_float
 from harness.errors import InputError
@@ -103,3 +104,18 @@ def train(model: Trainable, batches: Batches, steps: int, start: int = 0) -> Ite
     """Run steps `start` … `steps` - 1; the caller logs, evaluates, prunes, stops between them."""
     for step in range(start, steps):
         yield step, model.step(batches[step], step)
+
+
+def shown(
+    training: Iterator[tuple[int, Mapping[str, Tensor]]], name: str, steps: int, batch_size: int, active: bool = True
+) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+    """Pass a training on with a bar of images/s, time left and loss: from two seconds on, on a terminal only."""
+    bar = tqdm(
+        desc=name, total=steps * batch_size, unit="img", unit_scale=True, delay=2, disable=None if active else True
+    )
+    with bar:
+        for step, metrics in training:
+            bar.update(batch_size)
+            if not bar.disable and step % 50 == 0 and "train/loss" in metrics:
+                bar.set_postfix(loss=f"{float(metrics['train/loss']):.4f}")
+            yield step, metrics

@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from typing import Any, ClassVar, Protocol
 
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import InputError
 from harness.seeding import Draws
@@ -28,8 +28,14 @@ class Method(Protocol):
     """A class-conditional generator.
 
     It is an `nn.Module` that holds every network it has, averages (EMA) included, so that its
-    `state_dict()` is the trained generator. A module `harness/methods/NAME.py` defines it as `Generator`.
+    `state_dict()` is the trained generator. A module `harness/methods/NAME.py` defines it as `Generator`,
+    and beside it `Config` and `search_space(trial)`.
+
+    It may also have `pictures()`: named pictures of itself, each as images [n, C, H, W] and columns a row.
     """
+
+    config: Any
+    shape: ImageShape
 
     Config: ClassVar[type]
     """Hyperparameters, a frozen dataclass: its fields are the command line's flags."""
@@ -54,8 +60,8 @@ def names() -> list[str]:
     return sorted(module.name for module in iter_modules(__path__))
 
 
-def find(name: str) -> type[nn.Module]:
-    """The generator class of a method. Raises InputError for an unknown name."""
+def find(name: str) -> Any:
+    """The class of a method, a `Method`. Raises InputError for an unknown name."""
     if name not in names():
         raise InputError(f"unknown method {name!r}; known are {', '.join(names())}")
     return import_module(f"{__name__}.{name}").Generator

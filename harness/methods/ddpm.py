@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from harness.methods import ImageShape
+from harness.nets import moving_average
 from harness.seeding import Draws
 from harness.training import Batch
 
@@ -213,7 +213,7 @@ def preconditioning(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     signal, noise = alpha_bar * IMAGE_STD**2, 1 - alpha_bar
     total = signal + noise
-    return tuple(c.float() for c in (total.rsqrt(), noise.sqrt() / total, (signal / total).sqrt()))
+    return total.rsqrt().float(), (noise.sqrt() / total).float(), (signal / total).sqrt().float()
 
 
 class UNet(nn.Module):
@@ -222,6 +222,11 @@ class UNet(nn.Module):
     Most of the work is at half and a quarter of the image's size: at full size a convolution costs four
     times as much and a digit gains nothing from it. The label `num_classes` means "hidden".
     """
+
+    time_table: Tensor
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
 
     def __init__(self, shape: ImageShape, alpha_bar: Tensor, width: int) -> None:
         super().__init__()
@@ -272,6 +277,8 @@ class DDPM(nn.Module):
     """Trains eps(x_t, t, label) by the simple loss and samples from the average of its weights."""
 
     Config = Config
+    beta: Tensor
+    alpha_bar: Tensor
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
@@ -279,8 +286,7 @@ class DDPM(nn.Module):
         beta = betas(config.schedule, config.num_steps, config.min_beta, config.max_beta)
         alpha_bar = (1 - beta).cumprod(0)
         self.net = UNet(shape, alpha_bar, config.hidden_channels)
-        self.ema = AveragedModel(self.net, multi_avg_fn=_ema(config.ema_decay))
-        self.ema.requires_grad_(False)
+        self.ema = moving_average(self.net, config.ema_decay)
         self.register_buffer("beta", beta, persistent=False)
         self.register_buffer("alpha_bar", alpha_bar, persistent=False)
 
@@ -354,17 +360,6 @@ class DDPM(nn.Module):
             return torch.lerp(unconditional, conditional, 1 + w)
 
         return denoise
-
-
-def _ema(decay: float) -> Callable[..., None]:
-    """Average that forgets faster at first: the decay at update n is at most (1 + n) / (10 + n)."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return update
 
 
 Generator = DDPM

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from harness.methods import ImageShape
+from harness.nets import moving_average
 from harness.seeding import Draws
 from harness.training import Batch
 
@@ -147,11 +147,7 @@ class GAN(nn.Module):
         self.config, self.shape = config, shape
         self.G = G(config, shape)
         self.D = D(config, shape)
-        self.average = AveragedModel(self.G, avg_fn=self._average)
-
-    def _average(self, mean: Tensor, weight: Tensor, num_averaged: Tensor | int) -> Tensor:
-        # The decay rises to its value, so that a short training does not sample from its initial weights.
-        return mean.lerp(weight, torch.as_tensor(9 / (10 + num_averaged)).clamp(min=1 - self.config.ema_decay))
+        self.average = moving_average(self.G, config.ema_decay)
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.to(accelerator.device)
@@ -213,7 +209,7 @@ class GAN(nn.Module):
         loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
         self.G_optimizer.zero_grad()
         self.accelerator.backward(loss)
-        norm = nn.utils.get_total_norm(w.grad for w in self.G.parameters() if w.grad is not None)
+        norm = nn.utils.get_total_norm([w.grad for w in self.G.parameters() if w.grad is not None])
         self.G_optimizer.step()
         self.average.update_parameters(self.G)
         self.D.requires_grad_(True)

@@ -142,7 +142,7 @@ class VAE(nn.Module):
         return self.decoder(z, labels), mu, log_var
 
     def prepare(self, accelerator: Accelerator) -> None:
-        self.to(accelerator.device, memory_format=torch.channels_last)
+        self.to(accelerator.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.

@@ -122,7 +122,7 @@ def main(plan: Plan = Plan()) -> None:
     ) as run:
         table = ["| ours / other | unit | ours | other | ratio | n |", "|---|---|---|---|---|---|"]
         print("\n".join(table), flush=True)
-        pairs = [*diffusion(ddpm, reference, batches), data_path(bench), *machine(ddpm, batches, bench)]
+        pairs = [*diffusion(ddpm, reference, batches), *data_path(bench), *machine(ddpm, batches, bench)]
         table += [measure(pair, plan.seconds, plan.repeats, run) for pair in pairs]
         pairs = [tracked_and_bare(method, bench, run) for method in ("ddpm", "gan")]
         table += [measure(pair, TRACKED_S, plan.repeats, run) for pair in pairs]
@@ -197,8 +197,8 @@ def drawing(model: sampling.Sampler, batches: Batches) -> Work:
 class Reference:
     """The same diffusion as diffusers' tutorials write it: UNet2DModel, DDPMScheduler, AdamW.
 
-    Its U-Net has three levels (28, 14 and 7 pixels for MNIST) and no attention: the fastest that we have
-    found of the shapes with as many parameters as ours. The coarsest level's width makes them as many.
+    The U-Net is that of the Hugging Face diffusion course for MNIST (three levels, two layers each, attention on
+    the lower two) with its channels halved; the coarsest level's width makes the parameters as many as ours.
     """
 
     def __init__(self, ddpm: Any, bench: Bench) -> None:
@@ -213,17 +213,17 @@ class Reference:
                 in_channels=bench.shape.channels,
                 out_channels=bench.shape.channels,
                 block_out_channels=(16, 32, width),
-                down_block_types=("DownBlock2D",) * 3,
-                up_block_types=("UpBlock2D",) * 3,
-                layers_per_block=1,
+                down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+                up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+                layers_per_block=2,
                 norm_num_groups=4,
-                add_attention=False,
+                attention_head_dim=4,
                 num_class_embeds=bench.shape.num_classes,
             )
 
         wanted = num_parameters(ddpm.net)
         with torch.device("meta"):
-            width = min(range(32, 129, 4), key=lambda width: abs(num_parameters(unet(width)) - wanted))
+            width = min(range(8, 129, 4), key=lambda width: abs(num_parameters(unet(width)) - wanted))
         self.net, self.bf16 = unet(width).to(bench.accelerator.device), bench.plan.precision == "bf16"
         self.scheduler: Any = DDPMScheduler(ddpm.config.num_steps)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=ddpm.config.learning_rate)
@@ -271,8 +271,8 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(picture), int(self.images.labels[index])
 
 
-def data_path(bench: Bench) -> Pair:
-    """The same classifier and update; only the images' way to it differs."""
+def data_path(bench: Bench) -> Iterator[Pair]:
+    """The images' way to the same classifier and update; then the whole of the public PyTorch MNIST example."""
     from torchvision.transforms import Compose, Normalize, ToTensor
 
     config = classifier.Config(steps=FOREVER)
@@ -281,17 +281,40 @@ def data_path(bench: Bench) -> Pair:
         model.prepare(bench.accelerator)
     batches = bench.batches(config.batch_size)
     pictures = Pictures(bench.dataset.train, Compose([ToTensor(), Normalize((0.1307,), (0.3081,))]))
-    loader = DataLoader(pictures, config.batch_size, shuffle=True, num_workers=bench.plan.num_workers)
+    draws = batches[0].draws  # a batch has them; the classifier draws nothing
 
-    def loaded() -> Work:
-        draws = batches[0].draws  # a batch has them; the classifier draws nothing
+    def loaded(model: Any, batch_size: int) -> Work:
+        loader = DataLoader(pictures, batch_size, shuffle=True, num_workers=bench.plan.num_workers)
         while True:
             for images, labels in loader:
-                other.step(Batch(images.to(batches.device), labels.to(batches.device), draws), 0)
+                model.step(Batch(images.to(batches.device), labels.to(batches.device), draws), 0)
                 yield len(labels)
 
-    blocks = partial(rate, training(ours, batches, batches.size)), partial(rate, loaded())
-    return Pair("classifier_training", "classifier training: tensor batches / DataLoader", "images/s", *blocks)
+    harness = partial(rate, training(ours, batches, batches.size))
+    same = partial(rate, loaded(other, config.batch_size))
+    yield Pair("classifier_loader", "classifier training: tensors / DataLoader", "images/s", harness, same)
+    example = partial(rate, loaded(Example(bench), 64))
+    yield Pair(
+        "classifier_example", "classifier training: harness / PyTorch's MNIST example", "images/s", harness, example
+    )
+
+
+class Example:
+    """PyTorch's public MNIST example (pytorch/examples, mnist/main.py): its network, batch of 64 and Adadelta."""
+
+    def __init__(self, bench: Bench) -> None:
+        pixels = (bench.shape.height - 4) // 2 * ((bench.shape.width - 4) // 2)
+        self.net = nn.Sequential(
+            nn.Conv2d(bench.shape.channels, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Dropout(0.25), nn.Flatten(), nn.Linear(64 * pixels, 128), nn.ReLU(), nn.Dropout(0.5),
+            nn.Linear(128, bench.shape.num_classes), nn.LogSoftmax(dim=1),
+        ).to(bench.accelerator.device)  # fmt: skip
+        self.optimizer = torch.optim.Adadelta(self.net.parameters(), lr=1.0)
+
+    def step(self, batch: Batch, step: int) -> None:
+        self.optimizer.zero_grad()
+        F.nll_loss(self.net(batch.images), batch.labels).backward()
+        self.optimizer.step()
 
 
 # --- A step beside the machine ---------------------------------------------------------------------------

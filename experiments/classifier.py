@@ -6,7 +6,6 @@
 RUN is the id of a generator's run (experiments/ddpm.py prints it).
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 from harness import classifier, cli, experiment
@@ -23,15 +22,14 @@ class Settings(Single):
     """instead of --arm, the run id of a generator whose samples are added"""
 
 
-def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> None:  # noqa: B008
+def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> None:
     """Train one classifier on an arm's images, score it on the test split, log it."""
     dataset = experiment.load(settings, settings.n_real, settings.seed)
     if settings.samples:
         arm = experiment.generator_arm(settings.samples, settings.tracking_uri)
     else:
         arm = experiment.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
-    single = Single(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(Single)})
-    experiment.classify(arm, config, single, dataset)
+    experiment.classify(arm, config, settings, dataset)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ Hyperparameters = dataclasses.make_dataclass(
 
 def main(
     plan: Plan = Plan(),
-    hyperparameters: Hyperparameters = Hyperparameters(),  # noqa: B008  # pyright: ignore[reportInvalidTypeForm]
+    hyperparameters: Hyperparameters = Hyperparameters(),  # pyright: ignore[reportInvalidTypeForm]
 ) -> None:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
     check(plan)

@@ -1,12 +1,17 @@
-"""ddpm"""
+"""One class-conditional DDPM: train, sample, let the judge score, log.
+
+    accelerate launch experiments/ddpm.py --dataset mnist
+
+@DDPM_EXPECT@
+"""
 
 from harness import cli, experiment
 from harness.experiment import Single
 from harness.methods.ddpm import Config
 
 
-def main(settings: Single = Single(), config: Config = Config()) -> None:  # noqa: B008  both are frozen
-    """Train one generator, sample from it, let the judge score it, log it."""
+def main(settings: Single = Single(), config: Config = Config()) -> None:
+    """Train one DDPM, sample from it, let the judge score the samples, log it all."""
     experiment.generator("ddpm", config, settings)
 
 

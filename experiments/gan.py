@@ -1,12 +1,17 @@
-"""gan"""
+"""One class-conditional GAN: train, sample, let the judge score, log.
+
+    accelerate launch experiments/gan.py --dataset mnist
+
+@GAN_EXPECT@
+"""
 
 from harness import cli, experiment
 from harness.experiment import Single
 from harness.methods.gan import Config
 
 
-def main(settings: Single = Single(), config: Config = Config()) -> None:  # noqa: B008  both are frozen
-    """Train one generator, sample from it, let the judge score it, log it."""
+def main(settings: Single = Single(), config: Config = Config()) -> None:
+    """Train one GAN, sample from it, let the judge score the samples, log it all."""
     experiment.generator("gan", config, settings)
 
 

@@ -1,12 +1,17 @@
-"""vae"""
+"""One class-conditional VAE: train, sample, let the judge score, log.
+
+    accelerate launch experiments/vae.py --dataset mnist
+
+@VAE_EXPECT@
+"""
 
 from harness import cli, experiment
 from harness.experiment import Single
 from harness.methods.vae import Config
 
 
-def main(settings: Single = Single(), config: Config = Config()) -> None:  # noqa: B008  both are frozen
-    """Train one generator, sample from it, let the judge score it, log it."""
+def main(settings: Single = Single(), config: Config = Config()) -> None:
+    """Train one VAE, sample from it, let the judge score the samples, log it all."""
     experiment.generator("vae", config, settings)
 
 

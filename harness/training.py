@@ -75,15 +75,13 @@ class Batches:
 
 def positions(num_images: int, count: int, seed: int, source: int, step: int) -> Tensor:
     """Indices (int64 [count]) of step `step` into a set of `num_images`, in the order of its epochs."""
-    first, last = step * count, (step + 1) * count
-    indices = torch.cat(
-        [
-            epoch_order(num_images, seed, source, epoch)
-            for epoch in range(first // num_images, (last - 1) // num_images + 1)
-        ]
-    )
-    start = first % num_images
-    return indices[start : start + count]
+    start, end = step * count, (step + 1) * count
+    parts = []
+    while start < end:
+        epoch, place = divmod(start, num_images)
+        parts.append(epoch_order(num_images, seed, source, epoch)[place : place + end - start])
+        start += len(parts[-1])
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=8)

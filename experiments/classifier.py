@@ -8,7 +8,7 @@ RUN is the id of a generator's run (experiments/ddpm.py prints it).
 
 from dataclasses import dataclass
 
-from harness import classifier, cli, experiment
+from harness import arms, classifier, cli, experiment
 from harness.experiment import Single
 
 
@@ -26,9 +26,9 @@ def main(settings: Settings = Settings(), config: classifier.Config = classifier
     """Train one classifier on an arm's images, score it on the test split, log it."""
     dataset = experiment.load(settings, settings.n_real, settings.seed)
     if settings.samples:
-        arm = experiment.generator_arm(settings.samples, settings.tracking_uri)
+        arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:
-        arm = experiment.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
+        arm = arms.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
     experiment.classify(arm, config, settings, dataset)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from harness import classifier, cli, controls, experiment, methods, tracking
+from harness import arms, classifier, cli, experiment, methods, tracking
+from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
-from harness.experiment import Arm, Common, Single
+from harness.experiment import Common, Single
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Plan(Common):
 
     methods: tuple[str, ...] = tuple(methods.names())
     """generators, a file in harness/methods each"""
-    controls: tuple[str, ...] = controls.CONTROLS
+    controls: tuple[str, ...] = arms.CONTROLS
     """arms that no generator made"""
     seeds: int = 5
     """number of seeds: splits, weights, order and noise"""
@@ -80,9 +81,9 @@ def check(plan: Plan) -> None:
     """Refuse a plan that cannot be carried out before anything is created."""
     for name in plan.methods:
         methods.find(name)
-    unknown = set(plan.controls) - set(controls.CONTROLS)
+    unknown = set(plan.controls) - set(arms.CONTROLS)
     if unknown:
-        raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")
+        raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(arms.CONTROLS)}")
     if plan.seeds < 1:
         raise InputError(f"--seeds {plan.seeds} must be at least 1")
     for n_real in plan.n_real:
@@ -92,8 +93,8 @@ def check(plan: Plan) -> None:
 def compare_arms(plan: Plan, hyperparameters: Any, single: Single, parent: str, accelerator: Accelerator) -> None:
     """All arms at one n_real and seed: `none`, the controls, then each generator."""
     dataset = experiment.load(single, single.n_real, single.seed)
-    arms = [experiment.control_arm(name, dataset, plan.num_synthetic, single.seed) for name in ("none", *plan.controls)]
-    for arm in arms:
+    for name in ("none", *plan.controls):
+        arm = arms.control_arm(name, dataset, plan.num_synthetic, single.seed)
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
     for name in plan.methods:
         config = getattr(hyperparameters, name)
@@ -101,7 +102,7 @@ def compare_arms(plan: Plan, hyperparameters: Any, single: Single, parent: str, 
         if run_id is None:
             run_id = experiment.generator(name, config, single, parent)
         run_id = agreed(run_id, accelerator)
-        arm = experiment.generator_arm(run_id, single.tracking_uri)
+        arm = arms.generator_arm(run_id, single.tracking_uri)
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
 
 

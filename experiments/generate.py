@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness import cli, experiment, pictures, tracking
+from harness import cli, exported, pictures, tracking
 from harness.errors import InputError
 
 
@@ -35,8 +35,8 @@ def main(settings: Settings) -> None:
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
     with tracking.fetched(settings.run, "generator", settings.tracking_uri) as folder:
-        model = experiment.restore(folder)
-    images = experiment.generate(model, list(settings.labels), settings.seed)
+        model = exported.restore(folder)
+    images = exported.generate(model, list(settings.labels), settings.seed)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)

@@ -11,20 +11,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor
 
-from harness import (
-    classifier,
-    controls,
-    data,
-    evaluation,
-    methods,
-    pictures,
-    sampling,
-    served_model,
-    tracking,
-)
+from harness import classifier, data, evaluation, exported, methods, pictures, sampling, served_model, tracking
+from harness.arms import Arm
 from harness.data import Dataset, Images
 from harness.errors import InputError
 from harness.methods import ImageShape
@@ -198,12 +188,11 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
         samples.save(path)
         run.file(path)
         run.tags({"samples_digest": samples.digest})
-        exported = Path(folder) / "generator"
-        export(exported, method, model, shape)
-        run.file(exported / "weights.safetensors", "generator")
-        run.file(exported / "generator.json", "generator")
-        example = generate(model, [7, 7, 3], 0).permute(0, 2, 3, 1).numpy()
-        served_model.log(run.id, exported, {"label": [7, 7, 3]}, example)
+        trained = Path(folder) / "generator"
+        exported.export(trained, method, model, shape)
+        for path in trained.iterdir():
+            run.file(path, "generator")
+        served_model.log(run.id, trained, [0, 0, shape.num_classes - 1])
     by_label = samples.labels.argsort(stable=True)
     first = [by_label[samples.labels[by_label] == label][:GRID_DRAWS] for label in range(shape.num_classes)]
     run.picture(pictures.grid(samples.images[torch.cat(first)], GRID_DRAWS), "pictures/samples.png")
@@ -212,74 +201,7 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
             run.picture(pictures.grid(data.to_uint8(images), columns), f"pictures/{name}.png")
 
 
-# --- Export and generation -------------------------------------------------------------------------------
-
-
-def export(folder: Path, method: str, model: Any, shape: ImageShape) -> None:
-    """Write a trained generator: safetensors and JSON, nothing that is executed when read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluation.save_weights(model, folder / "weights.safetensors")
-    described = {
-        "method": method,
-        "config": dataclasses.asdict(model.config),
-        "shape": dataclasses.asdict(shape),
-    }
-    (folder / "generator.json").write_text(json.dumps(described, indent=2))
-
-
-def restore(folder: Path) -> Any:
-    """A generator from the folder that `export` wrote, on the CPU."""
-    described = json.loads((folder / "generator.json").read_text())
-    method = methods.find(described["method"])
-    model = method(method.Config(**described["config"]), ImageShape(**described["shape"]))
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
-    return model.eval()
-
-
-def generate(model: Any, labels: list[int], seed: int) -> Tensor:
-    """uint8 [n, C, H, W] for labels; the same seed and labels give the same images."""
-    num_classes = model.shape.num_classes
-    wrong = [label for label in labels if not 0 <= label < num_classes]
-    if wrong or not labels:
-        raise InputError(f"labels must be one or more of 0 … {num_classes - 1}, not {wrong or 'none'}")
-    device = next(model.parameters()).device
-    return sampling.draw(model, torch.tensor(labels), seed, device).images
-
-
 # --- A classifier ----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """What is added to the real images, under the name that the tables show."""
-
-    name: str
-    samples: Images | None
-    run: str | None = None  # the generator's run
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)  # what is known of the samples
-
-
-def control_arm(name: str, dataset: Dataset, num_images: int, seed: int) -> Arm:
-    """The arm `none`, or one of the controls."""
-    if name == "none":
-        return Arm(name, None)
-    return Arm(name, controls.control(name, dataset.real, num_images, seed))
-
-
-def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
-    """The sample set of a finished generator run, with its quality and cost."""
-    row = tracking.get_run(run_id, tracking_uri)
-    if row.get("tags.kind") != "generator" or row["status"] != "FINISHED":
-        raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
-    with tracking.fetched(run_id, "samples.npz", tracking_uri) as path:
-        samples = Images.read(path)
-    carried = {
-        "samples/conditional_accuracy": "metrics.samples/conditional_accuracy",
-        "samples/cas": "metrics.samples/cas",
-        "cost/generator_training_device_seconds": "metrics.cost/training_device_seconds",
-        "cost/generator_sampling_device_seconds": "metrics.cost/sampling_device_seconds",
-    }
-    return Arm(row["tags.method"], samples, run_id, {name: row[column] for name, column in carried.items()})
 
 
 def classify(

@@ -5,15 +5,9 @@ This module does not import torch, so that a table can be read without it.
 """
 
 import contextlib
-import functools
-import importlib.metadata
 import logging
 import os
-import platform
-import shlex
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from harness import provenance
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -240,35 +235,10 @@ def _terminated_by_signal() -> Iterator[None]:
 
 
 def _log_provenance(run: Run) -> None:
-    """Git state, command, package versions and machine."""
-    commit, branch = _git("rev-parse", "HEAD"), _git("rev-parse", "--abbrev-ref", "HEAD")
-    diff = _git("diff", "HEAD")
-    run.tags(
-        {
-            "mlflow.source.name": Path(sys.argv[0]).name,
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.git.commit": commit or "unknown",
-            "mlflow.source.git.branch": branch or "unknown",
-            "git_dirty": bool(diff),
-            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-            "host": platform.node(),
-        }
-    )
-    if diff:
-        run.text(diff, "provenance/uncommitted.diff")
-    versions = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()})
-    run.text("\n".join([f"python=={platform.python_version()}", *versions]), "provenance/packages.txt")
-
-
-@functools.cache  # the state at the process's first run: what it has imported, not what is edited meanwhile
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+    run.tags(provenance.tags())
+    if provenance.diff():
+        run.text(provenance.diff(), "provenance/uncommitted.diff")
+    run.text(provenance.packages(), "provenance/packages.txt")
 
 
 def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str | None = None) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from harness import classifier, controls, data
+from harness import arms, classifier, data
 from harness.data import Images
 from harness.errors import InputError
 from harness.methods import ImageShape
@@ -64,21 +64,21 @@ def test_all_arms_of_a_seed_start_from_the_same_weights() -> None:
     assert not torch.equal(first["output.weight"], other["output.weight"])
 
 
-@pytest.mark.parametrize("name", controls.CONTROLS)
+@pytest.mark.parametrize("name", arms.CONTROLS)
 def test_controls_are_made_of_the_real_images_alone(name: str) -> None:
-    samples = controls.control(name, DIGITS.real, 1234, seed=1)
+    samples = arms.control(name, DIGITS.real, 1234, seed=1)
     assert samples.images.shape == (1234, 1, 8, 8)
     assert samples.images.dtype == torch.uint8
     counts = samples.labels.bincount() / 1234 - DIGITS.real.labels.bincount() / 400
     assert counts.abs().max() < 0.01
-    assert samples.digest == controls.control(name, DIGITS.real, 1234, seed=1).digest
+    assert samples.digest == arms.control(name, DIGITS.real, 1234, seed=1).digest
     known = {image.numpy().tobytes() for image in DIGITS.real.images}
     copies = sum(image.numpy().tobytes() in known for image in samples.images)
     assert copies == (1234 if name == "duplicate" else 0)
 
 
 def test_affine_moves_an_image_but_keeps_it() -> None:
-    moved = controls.control("affine", DIGITS.real, 400, seed=0)
+    moved = arms.control("affine", DIGITS.real, 400, seed=0)
     order = data.stratified_order(DIGITS.real.labels, 0, "control")
     original = DIGITS.real[order]
     assert torch.equal(moved.labels, original.labels)
@@ -89,4 +89,4 @@ def test_affine_moves_an_image_but_keeps_it() -> None:
 
 def test_unknown_controls_are_refused() -> None:
     with pytest.raises(InputError, match="unknown control 'flip'; known are duplicate, affine, noise"):
-        controls.control("flip", Images(DIGITS.real.images, DIGITS.real.labels), 10, 0)
+        arms.control("flip", Images(DIGITS.real.images, DIGITS.real.labels), 10, 0)

@@ -1,12 +1,15 @@
-"""The controls: "synthetic" sets that no generator made. What they gain, a generator must beat."""
+"""The arms: what is added to the real images. Nothing, a control that no generator made, or a generator's samples."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import Images, stratified_order, to_float, to_uint8
+from harness import tracking
+from harness.data import Dataset, Images, stratified_order, to_float, to_uint8
 from harness.errors import InputError
 from harness.seeding import generator
 
@@ -15,6 +18,40 @@ MAX_SCALE = 0.12
 MAX_SHIFT = 0.08  # of the image's side
 NOISE_STD = 0.15  # in units of [-1, 1] pixels
 CONTROLS = ("duplicate", "affine", "noise")
+"""What they gain, a generator must beat."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is added to the real images, under the name that the tables show."""
+
+    name: str
+    samples: Images | None
+    run: str | None = None  # the generator's run
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what is known of the samples
+
+
+def control_arm(name: str, dataset: Dataset, num_images: int, seed: int) -> Arm:
+    """The arm `none`, or one of the controls."""
+    if name == "none":
+        return Arm(name, None)
+    return Arm(name, control(name, dataset.real, num_images, seed))
+
+
+def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
+    """The sample set of a finished generator run, with its quality and cost."""
+    row = tracking.get_run(run_id, tracking_uri)
+    if row.get("tags.kind") != "generator" or row["status"] != "FINISHED":
+        raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
+    with tracking.fetched(run_id, "samples.npz", tracking_uri) as path:
+        samples = Images.read(path)
+    carried = {
+        "samples/conditional_accuracy": "metrics.samples/conditional_accuracy",
+        "samples/cas": "metrics.samples/cas",
+        "cost/generator_training_device_seconds": "metrics.cost/training_device_seconds",
+        "cost/generator_sampling_device_seconds": "metrics.cost/sampling_device_seconds",
+    }
+    return Arm(row["tags.method"], samples, run_id, {name: row[column] for name, column in carried.items()})
 
 
 def control(name: str, real: Images, num_images: int, seed: int) -> Images:

@@ -56,14 +56,15 @@ def main(
     accelerator = Accelerator()
     experiment_name = plan.experiment_name or "comparisons"
     identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
-    known = find_parent(identity, plan, accelerator)
+    main_process = accelerator.is_main_process
+    known = tracking.find_run(f"tags.comparison = '{identity}'", plan.tracking_uri) if main_process else None
     with tracking.run(
         experiment_name,
         plan.name,
         tags={"kind": "comparison", "dataset": plan.dataset, "comparison": identity},
         params={"dataset": plan.dataset, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
         tracking_uri=plan.tracking_uri,
-        active=accelerator.is_main_process,
+        active=main_process,
         resume=known,
     ) as parent:
         for n_real in plan.n_real:
@@ -73,7 +74,7 @@ def main(
                     **{f.name: getattr(plan, f.name) for f in dataclasses.fields(Common)} | cell,
                 )
                 compare_arms(plan, hyperparameters, single, parent.id, accelerator)
-    if accelerator.is_main_process:
+    if main_process:
         print(f"comparison {parent.id}: python -m analysis.accuracy_table --comparison {parent.id}")
 
 
@@ -124,14 +125,6 @@ def once(
 def agreed(value: Any, accelerator: Accelerator) -> Any:
     """The main process's value, on every process: it alone asks the store."""
     return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
-
-
-def find_parent(identity: str, plan: Plan, accelerator: Accelerator) -> str | None:
-    """The run of this comparison where the store has it already."""
-    if not accelerator.is_main_process:
-        return None
-    found = tracking.read_runs(f"tags.comparison = '{identity}'", tracking_uri=plan.tracking_uri)
-    return None if found.empty else str(found.run_id.iloc[0])
 
 
 def flat(hyperparameters: Any) -> dict[str, Any]:

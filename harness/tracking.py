@@ -251,10 +251,15 @@ def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str
 # --- Reading ---------------------------------------------------------------------------------------------
 
 
+def _exists(uri: str) -> bool:
+    """False for a sqlite store that has not been made yet; a server is asked when it is used."""
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
 def _reading_client(tracking_uri: str | None) -> MlflowClient:
     """A client that makes no store: a mistyped path is an InputError."""
     uri = tracking_uri or default_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+    if not _exists(uri):
         raise InputError(f"there is no MLflow store at {uri}; run an experiment first or give --tracking-uri")
     return client(uri)
 
@@ -267,7 +272,7 @@ def read_runs(
     Columns: run_id, experiment, status, name, start_time, end_time, parent_run_id, then `metrics.NAME`
     (last value), `params.NAME` and `tags.NAME`. `experiments` are names, all by default.
     """
-    store = client(tracking_uri)
+    store = _reading_client(tracking_uri)
     known = {e.experiment_id: e.name for e in store.search_experiments()}
     ids = [key for key, name in known.items() if experiments is None or name in experiments]
     rows, token = [], None
@@ -295,18 +300,25 @@ def _row(run: Any, experiment: str) -> dict[str, Any]:
     }
 
 
+def find_run(filter_string: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the newest run that a filter finds; None where there is none, or no store yet."""
+    if not _exists(tracking_uri or default_uri()):
+        return None
+    found = read_runs(filter_string, tracking_uri=tracking_uri)
+    return None if found.empty else str(found.run_id.iloc[0])
+
+
 def find_finished(cell: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
-    """The id of a finished run of a cell (see `experiment.cell_of`), under one parent or anywhere."""
+    """The id of a finished run of a cell (the tag `cell`), under one parent or anywhere."""
     condition = f"tags.cell = '{cell}' and attributes.status = 'FINISHED'"
     if parent:
         condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
-    found = read_runs(condition, tracking_uri=tracking_uri)
-    return None if found.empty else str(found.run_id.iloc[0])
+    return find_run(condition, tracking_uri)
 
 
 def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
     """One run as a row of `read_runs`. Raises InputError for an id that the store does not have."""
-    store = client(tracking_uri)
+    store = _reading_client(tracking_uri)
     try:
         run = store.get_run(run_id)
     except MlflowException as error:
@@ -319,7 +331,7 @@ def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
 @contextlib.contextmanager
 def fetched(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator[Path]:
     """A run's artifact, fetched for the length of the block. Raises InputError where the run has none."""
-    store = client(tracking_uri)
+    store = _reading_client(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
             local = store.download_artifacts(run_id, path, folder)

@@ -21,7 +21,7 @@ from harness.training import Batches, train
 
 CPU = torch.device("cpu")
 VARIANTS = {
-    "ddpm": {"steps": 60, "hidden_channels": 16, "num_steps": 50},
+    "ddpm": {"steps": 300, "hidden_channels": 16, "num_steps": 50},
     "vae": {"steps": 60},
     "gan": {"steps": 60, "critic_steps": 2},
     "gan vanilla": {"steps": 60, "loss": "vanilla"},

@@ -73,7 +73,8 @@ def test_an_exception_fails_the_run_with_its_reason(uri: str) -> None:
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit "ignore"
 from harness import tracking
 with tracking.run("generators", "long", tags={}, params={}, tracking_uri=sys.argv[1]) as run:
     run.metrics({"train/loss": 0.25}, 7)

@@ -51,4 +51,4 @@ def _exchange(drawn: dict[int, Tensor], num_images: int, accelerator: Accelerato
     images = torch.zeros(num_images, *shapes[0], dtype=torch.uint8, device=accelerator.device)
     for index, part in drawn.items():
         images[index * CHUNK : index * CHUNK + len(part)] = part.to(accelerator.device)
-    return cast(Tensor, reduce(images)).cpu()
+    return cast(Tensor, reduce(images, "sum")).cpu()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,14 +111,13 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(launch: 
     assert re.search(r"150 +\| vae +\| +2 ", table.stdout), table.stdout
 
 
+@pytest.mark.usefixtures("vae_run")
 def test_two_processes_make_one_run_with_the_same_samples(launch: Launch, uri: str) -> None:
     """The sample set's labels and size, one run, and nothing written by the second process."""
     before = len(tracking.read_runs(tracking_uri=uri))
-    done = launch(
-        "experiments/vae.py", *SMALL, "--steps", "6",
-        prefix=("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"),
-        ACCELERATE_USE_CPU="true",
-    )  # fmt: skip
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    prefix = (*launcher, "--main_process_port", "0")
+    done = launch("experiments/vae.py", *SMALL, "--steps", "6", prefix=prefix, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-3000:]
     runs = tracking.read_runs(tracking_uri=uri)
     assert len(runs) == before + 1

@@ -34,6 +34,8 @@ def main(settings: Settings) -> None:
     """Draw one image per label."""
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
+    if tracking.get_run(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
+        raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
     with tracking.fetched(settings.run, "generator", settings.tracking_uri) as folder:
         model = exported.restore(folder)
     images = exported.generate(model, list(settings.labels), settings.seed)

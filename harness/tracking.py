@@ -69,8 +69,8 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
 # --- Writing ---------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """SIGTERM: the run ends as KILLED."""
+class Killed(SystemExit):
+    """SIGTERM: the run ends as KILLED, the process without a traceback and with the shell's code for the signal."""
 
 
 class Run:
@@ -222,7 +222,7 @@ def _terminated_by_signal() -> Iterator[None]:
     """SIGTERM as an exception, so that the run is closed."""
 
     def kill(*_: Any) -> None:
-        raise Killed
+        raise Killed(128 + signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
         yield

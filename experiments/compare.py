@@ -99,10 +99,9 @@ def compare_arms(plan: Plan, hyperparameters: Any, single: Single, parent: str, 
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
     for name in plan.methods:
         config = getattr(hyperparameters, name)
-        run_id = experiment.finished_generator(name, config, single, dataset, accelerator)
-        if run_id is None:
-            run_id = experiment.generator(name, config, single, parent)
-        run_id = agreed(run_id, accelerator)
+        run_id = agreed(experiment.finished_generator(name, config, single, dataset, accelerator), accelerator)
+        if run_id is None:  # on all processes alike
+            run_id = agreed(experiment.generator(name, config, single, parent), accelerator)
         arm = arms.generator_arm(run_id, single.tracking_uri)
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
 

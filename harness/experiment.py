@@ -210,6 +210,11 @@ def classify(
     """Train, score and log one classifier on the real images and an arm's; returns the run's id."""
     accelerator = Accelerator()
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
+    if arm.samples is not None and arm.samples.shape != dataset.real.shape:
+        raise InputError(
+            f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
+            f"give a generator's run on {dataset.name}"
+        )
     cell = classifier_cell(arm.name, arm.run, config, settings, dataset, accelerator)
     with tracking.run(
         settings.experiment_name or "classifiers",

@@ -49,12 +49,12 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = config
         self.convolutions = nn.Sequential(
-            nn.PixelUnshuffle(2), nn.Conv2d(4 * shape.channels, 32, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(32, 48, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * shape.channels, 16, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
             nn.Flatten(),
         )  # fmt: skip
         pixels = (shape.height // 4) * (shape.width // 4)
-        self.hidden = nn.Linear(48 * pixels, config.hidden)
+        self.hidden = nn.Linear(32 * pixels, config.hidden)
         self.output = nn.Linear(config.hidden, shape.num_classes)
 
     def features(self, images: Tensor) -> Tensor:

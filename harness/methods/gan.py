@@ -24,7 +24,7 @@ from harness.training import Batch
 class Config:
     """Hyperparameters of the GAN; a step is one update of the critic."""
 
-    steps: int = 6000
+    steps: int = 14_000
     """critic steps; training ends here or at `epochs`, whichever comes first"""
     epochs: float = 100.0
     """passes over the real images; training ends here or at `steps`, whichever comes first"""

@@ -1,5 +1,7 @@
 """The diffusion's equations against diffusers, an independent implementation."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
@@ -89,13 +91,33 @@ def test_dpm_solver_trajectory(schedule: str, clip: bool, noise: Tensor) -> None
         torch.testing.assert_close(after, x, atol=1e-5, rtol=1e-5)
 
 
-def test_timesteps_fall_from_the_last_and_stay_above_zero() -> None:
-    for count in (1, 2, 10, 999, 1000):
-        times = ddpm.timesteps(1000, count)
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_timesteps_fall_from_the_last_and_stay_above_zero(schedule: str) -> None:
+    alpha_bar = (1 - own_betas(schedule)).cumprod(0)
+    for count in (1, 2, 10, T - 1, T):
+        times = ddpm.timesteps(alpha_bar, count)
         assert len(times) == count
-        assert times[0] == 999
+        assert times[0] == T - 1
         assert times == sorted(set(times), reverse=True)
         assert times[-1] >= 0
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("num_steps", [10, 100, 1000])
+def test_the_default_schedule_ends_in_noise_for_any_number_of_steps(schedule: Any, num_steps: int) -> None:
+    alpha_bar = (1 - ddpm.Config(schedule=schedule, num_steps=num_steps).betas()).cumprod(0)
+    assert alpha_bar[-1] < 0.005
+    assert alpha_bar.diff().max() < 0
+
+
+def test_timesteps_have_the_same_noise_levels_under_every_schedule() -> None:
+    """On the cosine schedule, where the angle is linear in t, they are even strides of t."""
+    beta = {name: ddpm.betas(name, 1000, 0.006, 0.006) for name in ("linear", "cosine")}
+    levels = {name: (1 - b).cumprod(0)[ddpm.timesteps((1 - b).cumprod(0), 10)] for name, b in beta.items()}
+    torch.testing.assert_close(levels["linear"].sqrt(), levels["cosine"].sqrt(), atol=0.05, rtol=0)
+    strides = -torch.tensor(ddpm.timesteps((1 - beta["cosine"]).cumprod(0), 10)).diff()
+    assert strides.min() >= 99
+    assert strides.max() <= 101
 
 
 def test_the_fast_samplers_reach_the_exact_posterior_mean_of_a_point() -> None:
@@ -110,21 +132,23 @@ def test_the_fast_samplers_reach_the_exact_posterior_mean_of_a_point() -> None:
 
     start = torch.randn(3, 1, 8, 8, dtype=torch.float64)
     for solver in (ddpm.ddim, ddpm.dpm_solver):
-        *_, (_, end) = solver(perfect, start, beta, ddpm.timesteps(T, 10))
+        *_, (_, end) = solver(perfect, start, beta, ddpm.timesteps(alpha_bar, 10))
         torch.testing.assert_close(end, image.expand_as(end), atol=1e-6, rtol=0)
 
 
-def test_guidance_is_the_extrapolation_from_the_hidden_label() -> None:
+def test_guidance_is_the_extrapolation_from_the_hidden_label_where_noise_is_low() -> None:
     shape = ImageShape(1, 8, 8, 10)
-    model = ddpm.DDPM(ddpm.Config(num_steps=20, hidden_channels=8, guidance=1.5), shape)
+    model = ddpm.DDPM(ddpm.Config(schedule="cosine", num_steps=20, hidden_channels=8, guidance=1.5), shape)
     for parameter in model.ema.parameters():
         parameter.data.normal_(std=0.2)
-    labels, t, x = torch.tensor([3, 8]), torch.tensor([5, 5]), torch.randn(2, 1, 8, 8)
-    with torch.no_grad():
-        conditional, hidden = model.ema(x, t, labels), model.ema(x, t, torch.tensor([10, 10]))
-        expected = 2.5 * conditional - 1.5 * hidden
-        torch.testing.assert_close(model._guided(labels)(x, t), expected, atol=1e-5, rtol=1e-5)
-    assert (conditional - hidden).abs().max() > 1e-3  # else the formula would not matter
+    labels, x = torch.tensor([3, 8]), torch.randn(2, 1, 8, 8)
+    for step, weight in ((5, 1.5), (18, 0.0)):  # alpha_bar 0.79 and 0.006
+        t = torch.tensor([step, step])
+        with torch.no_grad():
+            conditional, hidden = model.ema(x, t, labels), model.ema(x, t, torch.tensor([10, 10]))
+            expected = (1 + weight) * conditional - weight * hidden
+            torch.testing.assert_close(model._guided(labels)(x, t), expected, atol=1e-5, rtol=1e-5)
+        assert (conditional - hidden).abs().max() > 1e-3  # else the formula would not matter
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ancestral"])

@@ -29,7 +29,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 class Config:
     """Hyperparameters of DDPM."""
 
-    steps: int = 8000
+    steps: int = 16_000
     """optimizer steps at most"""
     epochs: float = 150.0
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
@@ -37,26 +37,33 @@ class Config:
     """images per optimizer step, over all processes"""
     learning_rate: float = 2e-3
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
-    schedule: Literal["linear", "cosine"] = "cosine"
+    schedule: Literal["linear", "cosine"] = "linear"
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
     num_steps: int = 1000
     """T, diffusion steps of the forward process"""
-    min_beta: float = 1e-4
-    """first beta of the linear schedule"""
-    max_beta: float = 0.02
-    """last beta of the linear schedule"""
+    min_beta: float = 0.006
+    """first beta of the linear schedule at 1000 steps, else 1000 / num_steps times as much; Ho 2020 has 1e-4"""
+    max_beta: float = 0.006
+    """last beta of the linear schedule, likewise; Ho 2020 has 0.02"""
     hidden_channels: int = 32
     """channels of the U-Net at its finest level; the coarser one has twice as many"""
     label_dropout: float = 0.1
     """share of the training images whose label is hidden, for guidance"""
-    guidance: float = 0.5
+    guidance: float = 0.6
     """w of classifier-free guidance: eps = (1 + w) eps(label) - w eps(no label); 0 is without"""
+    guided_alpha_bar: float = 0.08
+    """least alpha_bar_t at which guidance works; where there is more noise it costs diversity"""
     ema_decay: float = 0.999
     """decay of the weights' moving average per step, from which samples are drawn"""
     sampler: Literal["dpm-solver++", "ddim", "ancestral"] = "dpm-solver++"
     """how sample sets are drawn; ancestral takes all T steps"""
     sampler_steps: int = 10
     """network evaluations per image of the fast samplers"""
+
+    def betas(self) -> Tensor:
+        """beta_t, float64 [T]; with fewer steps than 1000 each is larger, so that x_T is noise at any T."""
+        scale = 1000 / self.num_steps
+        return betas(self.schedule, self.num_steps, scale * self.min_beta, scale * self.max_beta)
 
 
 def search_space(trial: Any) -> dict[str, Any]:
@@ -69,8 +76,8 @@ def search_space(trial: Any) -> dict[str, Any]:
         "learning_rate": trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
     }
     if schedule == "linear":
-        space["min_beta"] = trial.suggest_float("min_beta", 1e-5, 1e-3, log=True)
-        space["max_beta"] = trial.suggest_float("max_beta", 5e-3, 0.2, log=True)
+        space["min_beta"] = trial.suggest_float("min_beta", 1e-4, 1e-2, log=True)
+        space["max_beta"] = trial.suggest_float("max_beta", 5e-3, 5e-2, log=True)
     return space
 
 
@@ -80,7 +87,7 @@ def search_space(trial: Any) -> dict[str, Any]:
 def betas(schedule: str, num_steps: int, min_beta: float, max_beta: float) -> Tensor:
     """beta_t, float64 [T]: evenly spaced (Ho 2020, section 4) or from a squared cosine (Nichol 2021, eq. 17)."""
     if schedule == "linear":
-        return torch.linspace(min_beta, max_beta, num_steps, dtype=torch.float64)
+        return torch.linspace(min_beta, max_beta, num_steps, dtype=torch.float64).clamp(max=0.999)
     s = 0.008
     angle = (torch.arange(num_steps + 1, dtype=torch.float64) / num_steps + s) / (1 + s) * math.pi / 2
     f = angle.cos() ** 2
@@ -93,10 +100,18 @@ def diffuse(x_0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     return (signal.sqrt() * x_0 + (1 - signal).sqrt() * eps).to(x_0.dtype)
 
 
-def timesteps(num_steps: int, count: int) -> list[int]:
-    """`count` distinct t from T - 1 down in even strides, the last one stride above the image."""
-    count = min(count, num_steps)
-    return [num_steps * (count - i) // count - 1 for i in range(count)]
+def timesteps(alpha_bar: Tensor, count: int) -> list[int]:
+    """`count` distinct t from T - 1 down, evenly spread over the angle arctan(sigma_t / alpha_t), 0 left out.
+
+    Of a cosine schedule these are even strides of t; any other schedule gets the same noise levels.
+    """
+    angle = torch.atan2((1 - alpha_bar).sqrt(), alpha_bar.sqrt())
+    count = min(count, len(angle))
+    times = [len(angle)]
+    for left in reversed(range(count)):
+        nearest = int((angle - angle[-1] * (left + 1) / count).abs().argmin())
+        times.append(max(left, min(nearest, times[-1] - 1)))
+    return times[1:]
 
 
 def ancestral(
@@ -283,7 +298,7 @@ class DDPM(nn.Module):
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
         self.config, self.shape = config, shape
-        beta = betas(config.schedule, config.num_steps, config.min_beta, config.max_beta)
+        beta = config.betas()
         alpha_bar = (1 - beta).cumprod(0)
         self.net = UNet(shape, alpha_bar, config.hidden_channels)
         self.ema = moving_average(self.net, config.ema_decay)
@@ -337,7 +352,7 @@ class DDPM(nn.Module):
             yield from ancestral(denoise, x, self.beta, lambda t: draws.normal(f"z_{t}", *x.shape[1:]))
         else:
             solver = ddim if self.config.sampler == "ddim" else dpm_solver
-            times = timesteps(self.config.num_steps, self.config.sampler_steps)
+            times = timesteps(self.alpha_bar, self.config.sampler_steps)
             yield from solver(denoise, x, self.beta, times)
 
     def pictures(self) -> dict[str, tuple[Tensor, int]]:
@@ -349,13 +364,16 @@ class DDPM(nn.Module):
         return {"trajectory": (torch.stack(shown, 1).flatten(0, 1), len(shown))}
 
     def _guided(self, labels: Tensor) -> Denoiser:
-        """eps with classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6)."""
+        """eps with classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
+
+        Only below a noise level, after Kynkäänniemi 2024 (arXiv:2404.07724).
+        """
         w = self.config.guidance
-        if w == 0:
-            return lambda x, t: self.ema(x, t, labels)
         both = torch.cat([labels, torch.full_like(labels, self.shape.num_classes)])
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
+            if w == 0 or self.alpha_bar[t[0]] < self.config.guided_alpha_bar:  # one t for all
+                return self.ema(x, t, labels)
             conditional, unconditional = self.ema(x.repeat(2, 1, 1, 1), t.repeat(2), both).chunk(2)
             return torch.lerp(unconditional, conditional, 1 + w)
 

@@ -4,7 +4,8 @@
     python -m analysis.accuracy_table
 
 The same command goes on where it stopped, and with more seeds, methods or sizes it adds to the same
-comparison. A generator whose finished run the store already has is not trained again.
+comparison. A generator whose finished run the store already has is not trained again, and one that differs
+from it only in how it is sampled takes over its weights.
 """
 
 import dataclasses
@@ -99,9 +100,10 @@ def compare_arms(plan: Plan, hyperparameters: Any, single: Single, parent: str, 
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
     for name in plan.methods:
         config = getattr(hyperparameters, name)
-        run_id = agreed(experiment.finished_generator(name, config, single, dataset, accelerator), accelerator)
+        finished = experiment.finished_generator(name, config, single, dataset, accelerator)
+        run_id, trained_by = agreed(finished, accelerator)
         if run_id is None:  # on all processes alike
-            run_id = agreed(experiment.generator(name, config, single, parent), accelerator)
+            run_id = agreed(experiment.generator(name, config, single, parent, trained_by), accelerator)
         arm = arms.generator_arm(run_id, single.tracking_uri)
         once(arm, hyperparameters.classifier, single, dataset, parent, accelerator)
 
@@ -116,7 +118,7 @@ def once(
 ) -> None:
     """Train the arm's classifier unless this comparison has it."""
     cell = experiment.classifier_cell(arm.name, arm.run, config, single, dataset, accelerator)
-    done = accelerator.is_main_process and tracking.find_finished(cell, single.tracking_uri, parent)
+    done = accelerator.is_main_process and tracking.find_finished("cell", cell, single.tracking_uri, parent)
     if not agreed(done, accelerator):
         experiment.classify(arm, config, single, dataset, parent)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import classifier, data, evaluation, exported, methods, pictures, sampling, served_model, tracking
@@ -63,8 +65,13 @@ def load(common: Common, n_real: int | None, seed: int) -> Dataset:
 # --- A generator -----------------------------------------------------------------------------------------
 
 
-def generator(method: str, config: Any, settings: Single, parent: str | None = None) -> str | None:
-    """Train, sample, score and log one generator; returns the run's id (None where not the main process)."""
+def generator(
+    method: str, config: Any, settings: Single, parent: str | None = None, trained_by: str | None = None
+) -> str | None:
+    """Train, sample, score and log one generator; returns the run's id (None where not the main process).
+
+    `trained_by` is a finished run of the same training: its weights are sampled, its training's cost is taken over.
+    """
     accelerator = Accelerator()
     dataset = load(settings, settings.n_real, settings.seed)
     shape = evaluation.image_shape(dataset)
@@ -73,17 +80,23 @@ def generator(method: str, config: Any, settings: Single, parent: str | None = N
     model = build(method, config, shape, settings.seed)
     model.prepare(accelerator)
     cell = generator_cell(method, config, settings, dataset, accelerator)
+    training = training_cell(method, config, settings, dataset, accelerator)
     with tracking.run(
         settings.experiment_name or "generators",
         f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
-        tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest),
+        tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest)
+        | {"training": training}
+        | ({"trained_by": trained_by} if trained_by else {}),
         params=_params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
-        training_s = _train_generator(model, config.steps, dataset, settings.seed, accelerator, run)
+        if trained_by:
+            training_s = _take_over(model, trained_by, settings, accelerator)
+        else:
+            training_s = _train_generator(model, config.steps, dataset, settings.seed, accelerator, run)
         samples, sampling_s = sampling.sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
@@ -111,11 +124,20 @@ def with_real_steps(config: Any, dataset: Dataset) -> Any:
 
 def finished_generator(
     method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator
-) -> str | None:
-    """The id of a finished run that trained the very same generator, where the store has one."""
+) -> tuple[str | None, str | None]:
+    """The ids of a finished run of the very same generator, and of one of the same training, as the store has them.
+
+    The second is sampled as this configuration says, where there is no first.
+    """
+    if not accelerator.is_main_process:
+        return None, None
     config = with_real_steps(config, dataset)
     cell = generator_cell(method, config, settings, dataset, accelerator)
-    return tracking.find_finished(cell, settings.tracking_uri) if accelerator.is_main_process else None
+    training = training_cell(method, config, settings, dataset, accelerator)
+    return (
+        tracking.find_finished("cell", cell, settings.tracking_uri),
+        tracking.find_finished("training", training, settings.tracking_uri),
+    )
 
 
 def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
@@ -134,6 +156,31 @@ def generator_cell(method: str, config: Any, settings: Single, dataset: Dataset,
         settings.num_synthetic,
         accelerator.mixed_precision,
     )
+
+
+def training_cell(method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> str:
+    """The identity of a generator's weights: `generator_cell` without what only sampling reads."""
+    trained = {
+        key: value
+        for key, value in dataclasses.asdict(config).items()
+        if key not in methods.find(method).sampling_fields
+    }
+    return digest(method, trained, dataset.real.digest, settings.seed, accelerator.mixed_precision)
+
+
+def _take_over(model: Any, run_id: str, settings: Single, accelerator: Accelerator) -> float:
+    """The weights of a finished run, on every process; returns the device-seconds that their training took."""
+    found: list[Any] = [None]
+    if accelerator.is_main_process:
+        with tracking.fetched(run_id, "generator/weights.safetensors", settings.tracking_uri) as path:
+            weights = load_file(path)
+        source = tracking.get_run(run_id, settings.tracking_uri)
+        found = [(weights, source["metrics.cost/training_device_seconds"])]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    weights, training_s = found[0]
+    model.load_state_dict(weights)
+    return training_s
 
 
 def _train_generator(model: Any, steps: int, dataset: Dataset, seed: int, accelerator: Accelerator, run: Run) -> float:

@@ -308,9 +308,9 @@ def find_run(filter_string: str, tracking_uri: str | None = None) -> str | None:
     return None if found.empty else str(found.run_id.iloc[0])
 
 
-def find_finished(cell: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
-    """The id of a finished run of a cell (the tag `cell`), under one parent or anywhere."""
-    condition = f"tags.cell = '{cell}' and attributes.status = 'FINISHED'"
+def find_finished(tag: str, value: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
+    """The id of a finished run with a tag, such as its `cell`, under one parent or anywhere."""
+    condition = f"tags.{tag} = '{value}' and attributes.status = 'FINISHED'"
     if parent:
         condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
     return find_run(condition, tracking_uri)

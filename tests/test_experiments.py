@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from conftest import Launch
 from PIL import Image
 
-from harness import tracking
+from harness import data, experiment, tracking
+from harness.experiment import Single
+from harness.methods import gan
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
 RUN = re.compile(r"run ([0-9a-f]{32})")
@@ -109,6 +112,34 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(launch: 
     table = launch("-m", "analysis.accuracy_table", "--comparison", parent)
     assert table.returncode == 0, table.stderr
     assert re.search(r"150 +\| vae +\| +2 ", table.stdout), table.stdout
+
+
+@pytest.mark.usefixtures("vae_run")
+def test_weights_are_taken_over_where_only_the_sampling_differs(
+    place: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    settings = Single(n_real=200, num_synthetic=300, tracking_uri=uri)
+    accelerator, dataset = Accelerator(cpu=True), data.load("digits", n_real=200)
+    first, second = gan.Config(steps=6, batch_size=32), gan.Config(steps=6, batch_size=32, latent_scale=0.5)
+    run = experiment.generator("gan", first, settings)
+    finished = experiment.finished_generator("gan", second, settings, dataset, accelerator)
+    assert finished == (None, run)
+    other = experiment.generator("gan", second, settings, trained_by=run)
+    assert experiment.finished_generator("gan", second, settings, dataset, accelerator)[0] == other
+    assert experiment.finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (None, None)
+
+    trained, taken = (tracking.get_run(str(run_id), uri) for run_id in (run, other))
+    weights = []
+    for run_id in (run, other):
+        with tracking.fetched(str(run_id), "generator/weights.safetensors", uri) as path:
+            weights.append(path.read_bytes())
+    assert weights[0] == weights[1]
+    assert taken["tags.trained_by"] == run
+    assert taken["tags.samples_digest"] != trained["tags.samples_digest"]
+    seconds = "metrics.cost/training_device_seconds"
+    assert taken[seconds] == trained[seconds]
+    assert "metrics.train/loss" not in taken
 
 
 @pytest.mark.usefixtures("vae_run")

@@ -39,6 +39,8 @@ class Method(Protocol):
 
     Config: ClassVar[type]
     """Hyperparameters, a frozen dataclass: its fields are the command line's flags."""
+    sampling_fields: ClassVar[tuple[str, ...]]
+    """those of them that only `sample` reads: the weights do not depend on them"""
 
     def __init__(self, config: Any, shape: ImageShape) -> None: ...
 

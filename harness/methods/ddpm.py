@@ -49,7 +49,7 @@ class Config:
     """channels of the U-Net at its finest level; the coarser one has twice as many"""
     label_dropout: float = 0.1
     """share of the training images whose label is hidden, for guidance"""
-    guidance: float = 0.6
+    guidance: float = 0.8
     """w of classifier-free guidance: eps = (1 + w) eps(label) - w eps(no label); 0 is without"""
     guided_alpha_bar: float = 0.08
     """least alpha_bar_t at which guidance works; where there is more noise it costs diversity"""
@@ -292,6 +292,7 @@ class DDPM(nn.Module):
     """Trains eps(x_t, t, label) by the simple loss and samples from the average of its weights."""
 
     Config = Config
+    sampling_fields = ("guidance", "guided_alpha_bar", "sampler", "sampler_steps")
     beta: Tensor
     alpha_bar: Tensor
 

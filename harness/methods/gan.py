@@ -143,6 +143,7 @@ class GAN(nn.Module):
     """A generator G, its critic D and the running average of G that samples."""
 
     Config = Config
+    sampling_fields = ("latent_scale",)
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()

@@ -129,6 +129,7 @@ class VAE(nn.Module):
     """
 
     Config = Config
+    sampling_fields = ()
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()

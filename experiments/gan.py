@@ -2,8 +2,8 @@
 
     accelerate launch experiments/gan.py --dataset mnist
 
-With 60,000 images, 11 minutes of training and 4 seconds of sampling on one core in bf16 (measured, shared
-machine): conditional accuracy 96.2 %, CAS 96.0 %.
+With 60,000 images, 17 minutes of training and 2 seconds of sampling on one core in bf16 (measured, shared
+machine): conditional accuracy 97.5 %, CAS 96.3 %.
 """
 
 from harness import cli, experiment

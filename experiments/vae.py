@@ -2,8 +2,8 @@
 
     accelerate launch experiments/vae.py --dataset mnist
 
-With 60,000 images, 4 minutes of training and 2 seconds of sampling on one core in bf16 (measured, shared
-machine): conditional accuracy 99.3 %, CAS 97.2 %.
+With 60,000 images, 2 minutes of training and 1 second of sampling on one core in bf16 (measured, shared
+machine): conditional accuracy 99.3 %, CAS 97.3 %.
 """
 
 from harness import cli, experiment

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import tyro
 
-from harness.errors import InputError
+from harness.errors import Diverged, InputError
 
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
 
@@ -26,6 +26,8 @@ def main(function: Callable[..., Any]) -> None:
         function(**_parse(function))
     except InputError as error:
         _refuse(str(error))
+    except Diverged as error:
+        _refuse(str(error), code=1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -64,6 +66,6 @@ def _one_line(framed: str) -> str:
     return "; ".join(lines) + "; --help shows every flag"
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, code: int = 2) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read: one line each, without a traceback."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     `harness.cli.main` prints it and exits with code 2, without a traceback.
     """
+
+
+class Diverged(ArithmeticError):
+    """A training's numbers are no longer finite: the step, and the last good checkpoint. Exit code 1."""

@@ -1,0 +1,134 @@
+"""A run's own word, on the local disk before it is sent anywhere: an append-only file of checked lines.
+
+A line is the CRC-32 of a record (8 hexadecimal digits), a space, the record as JSON. What `append` has returned
+from survives the process; what `sync` has returned from survives the machine. A line that was being written
+when the process died is dropped; a line that was damaged later is reported and skipped.
+
+This module knows neither MLflow nor torch.
+"""
+
+import fcntl
+import json
+import os
+import re
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+
+Record = dict[str, Any]
+
+FSYNC_INTERVAL_S = 5.0
+
+
+class Journal:
+    """The write side of one run's journal, for one process. Opening an existing one goes on after its last whole line.
+
+    Raises InputError where another process is writing it, and where the disk takes no more; what was written
+    before stays.
+    """
+
+    def __init__(self, path: Path, fsync_interval_s: float = FSYNC_INTERVAL_S) -> None:
+        self.path, self.fsync_interval_s = path, fsync_interval_s
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if not _locked(self._file):
+            os.close(self._file)
+            raise InputError(f"{path} is being written by another process: its run is still alive")
+        self.position = _end_of_whole_lines(self._file)
+        os.ftruncate(self._file, self.position)
+        self._synced = time.monotonic()
+
+    def append(self, **record: Any) -> None:
+        """Write one record of JSON values (NaN and infinities included)."""
+        line = encode(record)
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):  # the disk took a part; the rest tells why not
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            os.ftruncate(self._file, self.position)
+            raise InputError(f"the journal {self.path} cannot be written: {error.strerror}; free some space") from error
+        self.position += len(line)
+        if time.monotonic() - self._synced > self.fsync_interval_s:
+            self.sync()
+
+    def sync(self) -> None:
+        """Return when the disk has everything."""
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        self.sync()
+        os.close(self._file)
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process writes this journal: the lock of a killed one is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        return _locked(file)
+    finally:
+        os.close(file)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def encode(record: Record) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def read(path: Path, position: int = 0) -> Iterator[tuple[Record, int]]:
+    """The records from a position on, each with the position after it."""
+    with path.open("rb") as file:
+        file.seek(position)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # being written, or torn
+            position += len(line)
+            record = decode(line)
+            if record is None:
+                print(f"{path}: the line that ends at byte {position} is damaged and was skipped", file=sys.stderr)
+                record = _behind_damage(line)
+            if record is not None:
+                yield record, position
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a line; None where its checksum does not fit."""
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    return json.loads(text)
+
+
+def _behind_damage(line: bytes) -> Record | None:
+    """The whole record at the end of a damaged line: where a line end was damaged, the next record follows it."""
+    starts = (found.start() for found in re.finditer(rb"[0-9a-f]{8} {", line))
+    return next((record for start in starts if (record := decode(line[start:])) is not None), None)
+
+
+def _end_of_whole_lines(file: int) -> int:
+    """The position after the last line end; a torn last line lies behind it."""
+    position = os.lseek(file, 0, os.SEEK_END)
+    while position > 0:
+        start = max(0, position - 65536)
+        found = os.pread(file, position - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        position = start
+    return 0

@@ -29,6 +29,7 @@ from harness import classifier, cli, data, evaluation, experiment, methods, samp
 from harness.data import Images
 from harness.errors import InputError
 from harness.methods import ImageShape
+from harness.resumable import Progress, resumable
 from harness.seeding import Draws
 from harness.tracking import Run
 from harness.training import Batch, Batches, train
@@ -405,8 +406,7 @@ def tracked_and_bare(method: str, bench: Bench, parent: Run) -> Pair:
         once = closing()
         with opened(resume=child.id) as run:
             start = time.perf_counter()
-            steps = train(model, batches, done, first)
-            for _ in experiment.logged(steps, done, batches.size, run, bench.accelerator):
+            for _ in resumable(Progress(model, bench.accelerator, step=first), batches, done, FOREVER, run):
                 pass
             synchronize()
         return (time.perf_counter() - start - once) / (done - first) * 1e3

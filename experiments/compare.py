@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from harness import arms, classifier, cli, experiment, methods, tracking
+from harness import arms, classifier, cli, experiment, launch, methods, tracking
 from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
@@ -48,13 +48,14 @@ Hyperparameters = dataclasses.make_dataclass(
 )
 
 
+@launch.blamed()
 def main(
     plan: Plan = Plan(),
     hyperparameters: Hyperparameters = Hyperparameters(),  # pyright: ignore[reportInvalidTypeForm]
 ) -> None:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
     check(plan)
-    accelerator = Accelerator()
+    accelerator = launch.accelerator(plan.process_timeout)
     experiment_name = plan.experiment_name or "comparisons"
     identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
     main_process = accelerator.is_main_process
@@ -70,7 +71,7 @@ def main(
     ) as parent:
         for n_real in plan.n_real:
             for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
-                cell = {"experiment_name": experiment_name, "n_real": n_real, "seed": seed}
+                cell = {"experiment_name": experiment_name, "n_real": n_real, "seed": seed, "resume": "auto"}
                 single = Single(
                     **{f.name: getattr(plan, f.name) for f in dataclasses.fields(Common)} | cell,
                 )

@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,19 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file
-from torch import Tensor
 
-from harness import classifier, data, evaluation, exported, methods, pictures, sampling, served_model, tracking
+from harness import classifier, data, evaluation, exported, launch, methods, pictures, sampling, served_model, tracking
 from harness.arms import Arm
 from harness.data import Dataset, Images
 from harness.errors import InputError
 from harness.methods import ImageShape
+from harness.resumable import Progress, resumable
 from harness.seeding import initial_weights
 from harness.tracking import OUTPUTS, Run
-from harness.training import Batches, num_steps, shown, train
+from harness.training import Batches, num_steps
 
 GRID_DRAWS = 10
 NUM_GRIDS = 10
-METRICS_EVERY = 50  # steps between two reads of metrics from the device
 JUDGES = OUTPUTS / "judges"
 
 
@@ -44,6 +41,12 @@ class Common:
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
     experiment_name: str | None = None
     """MLflow experiment; by default generators, classifiers or comparisons"""
+    accumulate: int = 1
+    """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
+    checkpoint_every: int = 1000
+    """steps between two checkpoints; the last step always has one"""
+    process_timeout: float = 60.0
+    """seconds after which a process that waits for another one gives up, and the run with it"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Single(Common):
     """real training images; by default all but the validation images"""
     seed: int = 0
     """seed of the splits, the weights, the order, the noise and the samples"""
+    resume: str | None = None
+    """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
 
 
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
@@ -65,6 +70,7 @@ def load(common: Common, n_real: int | None, seed: int) -> Dataset:
 # --- A generator -----------------------------------------------------------------------------------------
 
 
+@launch.blamed()
 def generator(
     method: str, config: Any, settings: Single, parent: str | None = None, trained_by: str | None = None
 ) -> str | None:
@@ -72,34 +78,45 @@ def generator(
 
     `trained_by` is a finished run of the same training: its weights are sampled, its training's cost is taken over.
     """
-    accelerator = Accelerator()
+    accelerator = launch.accelerator(settings.process_timeout)
     dataset = load(settings, settings.n_real, settings.seed)
     shape = evaluation.image_shape(dataset)
     config = with_real_steps(config, dataset)
+    batches = Batches(
+        (dataset.real, config.batch_size),
+        seed=settings.seed,
+        accelerator=accelerator,
+        accumulate=settings.accumulate,
+    )
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
     model = build(method, config, shape, settings.seed)
     model.prepare(accelerator)
-    cell = generator_cell(method, config, settings, dataset, accelerator)
-    training = training_cell(method, config, settings, dataset, accelerator)
+    identity = generator_identity(method, config, settings, dataset, accelerator)
+    cell, trained = digest(identity), training_identity(identity)
     with tracking.run(
         settings.experiment_name or "generators",
         f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
         tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest)
-        | {"training": training}
+        | {"training": digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {}),
         params=_params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
+        resume=unfinished(settings, identity) if accelerator.is_main_process else None,
+        why=launch.blame,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
+        progress = Progress(model, accelerator, run.folder / "checkpoints", trained)
         if trained_by:
-            training_s = _take_over(model, trained_by, settings, accelerator)
+            _take_over(progress, trained_by, settings)
         else:
-            training_s = _train_generator(model, config.steps, dataset, settings.seed, accelerator, run)
+            progress.restore(run)
+            _train_generator(progress, batches, settings, run)
         samples, sampling_s = sampling.sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
+        training_s = progress.device_seconds
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
         scores = evaluation.conditional_accuracy(judge, samples, shape.num_classes)
         scores |= evaluation.classification_accuracy_score(
@@ -114,6 +131,36 @@ def generator(
                 f"run {run.id}"
             )
     return run.id or None
+
+
+def unfinished(settings: Single, identity: dict[str, Any]) -> str | None:
+    """The run to go on with: the named one, or for `auto` the newest one of this cell that no process lives in.
+
+    Processes that torchrun has started again look for theirs without being told.
+
+    Raises InputError for a named run that is finished, of something else, or whose journal is not here.
+    """
+    cell, named = digest(identity), settings.resume
+    if named in (None, "auto"):
+        wanted = named or launch.restarted()
+        return tracking.find_unfinished(cell, settings.tracking_uri) if wanted else None
+    found = tracking.get_run(named, settings.tracking_uri)
+    if found["status"] == "FINISHED":
+        raise InputError(f"run {named} is finished; leave out --resume to train anew")
+    if found.get("tags.cell") != cell:
+        raise InputError(f"run {named} is of something else: {'; '.join(_differences(identity, found))}")
+    if not tracking.is_here(named) and any(key.startswith("metrics.") for key in found):
+        raise InputError(
+            f"the journal of run {named} is not in {OUTPUTS / 'runs'}: go on where the run was, or train anew"
+        )
+    return named
+
+
+def _differences(identity: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Where a run's params and tags are not those of an identity, in words."""
+    known = {key: found.get(f"params.{key}", found.get(f"tags.{key}")) for key in identity}
+    wanted = {key: str(value) for key, value in identity.items()} | {"data_digest": identity["data_digest"][:16]}
+    return [f"{key} is {value}, the run's {known[key]}" for key, value in wanted.items() if known[key] != value]
 
 
 def with_real_steps(config: Any, dataset: Dataset) -> Any:
@@ -132,11 +179,10 @@ def finished_generator(
     if not accelerator.is_main_process:
         return None, None
     config = with_real_steps(config, dataset)
-    cell = generator_cell(method, config, settings, dataset, accelerator)
-    training = training_cell(method, config, settings, dataset, accelerator)
+    identity = generator_identity(method, config, settings, dataset, accelerator)
     return (
-        tracking.find_finished("cell", cell, settings.tracking_uri),
-        tracking.find_finished("training", training, settings.tracking_uri),
+        tracking.find_finished("cell", digest(identity), settings.tracking_uri),
+        tracking.find_finished("training", digest(training_identity(identity)), settings.tracking_uri),
     )
 
 
@@ -146,85 +192,50 @@ def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
         return methods.find(method)(config, shape)
 
 
-def generator_cell(method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> str:
-    """The identity of a generator's run: equal cells give equal sample sets, so none is trained twice."""
-    return digest(
-        method,
-        dataclasses.asdict(config),
-        dataset.real.digest,
-        settings.seed,
-        settings.num_synthetic,
-        accelerator.mixed_precision,
-    )
-
-
-def training_cell(method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> str:
-    """The identity of a generator's weights: `generator_cell` without what only sampling reads."""
-    trained = {
-        key: value
-        for key, value in dataclasses.asdict(config).items()
-        if key not in methods.find(method).sampling_fields
+def generator_identity(
+    method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
+    return {
+        "method": method,
+        **dataclasses.asdict(config),
+        "data_digest": dataset.real.digest,
+        "seed": settings.seed,
+        "num_synthetic": settings.num_synthetic,
+        "precision": accelerator.mixed_precision,
     }
-    return digest(method, trained, dataset.real.digest, settings.seed, accelerator.mixed_precision)
 
 
-def _take_over(model: Any, run_id: str, settings: Single, accelerator: Accelerator) -> float:
-    """The weights of a finished run, on every process; returns the device-seconds that their training took."""
+def training_identity(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a generator's weights are: its identity without what only sampling reads."""
+    sampled = ("num_synthetic", *methods.find(identity["method"]).sampling_fields)
+    return {key: value for key, value in identity.items() if key not in sampled}
+
+
+def _take_over(progress: Progress, run_id: str, settings: Single) -> None:
+    """The weights of a finished run, on every process, and the device-seconds that their training took."""
     found: list[Any] = [None]
-    if accelerator.is_main_process:
+    if progress.accelerator.is_main_process:
         with tracking.fetched(run_id, "generator/weights.safetensors", settings.tracking_uri) as path:
             weights = load_file(path)
         source = tracking.get_run(run_id, settings.tracking_uri)
         found = [(weights, source["metrics.cost/training_device_seconds"])]
-    if accelerator.num_processes > 1:
+    if progress.accelerator.num_processes > 1:
         broadcast_object_list(found)
-    weights, training_s = found[0]
-    model.load_state_dict(weights)
-    return training_s
+    weights, progress.device_seconds = found[0]
+    progress.model.load_state_dict(weights)
 
 
-def _train_generator(model: Any, steps: int, dataset: Dataset, seed: int, accelerator: Accelerator, run: Run) -> float:
-    """Train to the end, with metrics and sample grids; returns device-seconds, the grids' not counted."""
-    batches = Batches((dataset.real, model.config.batch_size), seed=seed, accelerator=accelerator)
-    labels = torch.arange(dataset.num_classes).repeat_interleave(GRID_DRAWS)
+def _train_generator(progress: Progress, batches: Batches, settings: Single, run: Run) -> None:
+    """Train to the end, with metrics, checkpoints and sample grids."""
+    model, accelerator = progress.model, progress.accelerator
+    steps, num_classes = model.config.steps, model.shape.num_classes
+    labels = torch.arange(num_classes).repeat_interleave(GRID_DRAWS)
     grid_every = -(-steps // NUM_GRIDS)
-    apart = 0.0
-    start = time.perf_counter()
-    for step in logged(train(model, batches, steps), steps, batches.size, run, accelerator):
+    for step in resumable(progress, batches, steps, settings.checkpoint_every, run):
         if (step + 1) % grid_every == 0 or step + 1 == steps:
-            began = time.perf_counter()
-            grid = sampling.draw(model, labels, seed, accelerator.device)
+            grid = sampling.draw(model, labels, settings.seed, accelerator.device)
             run.image("samples", pictures.grid(grid.images, GRID_DRAWS), step + 1)
-            apart += time.perf_counter() - began
-    return (time.perf_counter() - start - apart) * accelerator.num_processes
-
-
-def logged(
-    training: Iterator[tuple[int, Mapping[str, Tensor]]],
-    steps: int,
-    batch_size: int,
-    run: Run,
-    accelerator: Accelerator,
-) -> Iterator[int]:
-    """Pass a training's steps on, its metrics to the run and its progress to the terminal.
-
-    Numbers are read from the device every METRICS_EVERY steps, with the times at which they arose.
-    """
-    waiting: list[tuple[int, int, Mapping[str, Tensor]]] = []
-    for step, metrics in shown(training, "training", steps, batch_size, accelerator.is_main_process):
-        waiting.append((step, time.time_ns() // 1_000_000, metrics))
-        if len(waiting) == METRICS_EVERY or step + 1 == steps:
-            _send(waiting, run)
-        yield step
-
-
-def _send(waiting: list[tuple[int, int, Mapping[str, Tensor]]], run: Run) -> None:
-    values = torch.stack([value.float() for *_, metrics in waiting for value in metrics.values()]).tolist()
-    place = 0
-    for step, timestamp_ms, metrics in waiting:
-        run.metrics(dict(zip(metrics, values[place:], strict=False)), step, timestamp_ms)
-        place += len(metrics)
-    waiting.clear()
 
 
 def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
@@ -251,11 +262,12 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
 # --- A classifier ----------------------------------------------------------------------------------------
 
 
+@launch.blamed()
 def classify(
     arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, parent: str | None = None
 ) -> str | None:
     """Train, score and log one classifier on the real images and an arm's; returns the run's id."""
-    accelerator = Accelerator()
+    accelerator = launch.accelerator(settings.process_timeout)
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
     if arm.samples is not None and arm.samples.shape != dataset.real.shape:
         raise InputError(
@@ -272,6 +284,7 @@ def classify(
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
+        why=launch.blame,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
         known = dict(arm.metrics)
@@ -283,11 +296,10 @@ def classify(
         model.prepare(accelerator)
         sources = classifier.mixture(config, dataset.real, arm.samples)
         batches = Batches(*sources, seed=settings.seed, accelerator=accelerator)
-        start = time.perf_counter()
-        for _ in logged(train(model, batches, config.steps), config.steps, batches.size, run, accelerator):
+        progress = Progress(model, accelerator)
+        for _ in resumable(progress, batches, config.steps, config.steps, run):
             pass
-        training_s = (time.perf_counter() - start) * accelerator.num_processes
-        run.metrics({**known, "cost/training_device_seconds": training_s}, config.steps)
+        run.metrics({**known, "cost/training_device_seconds": progress.device_seconds}, config.steps)
         test = _score(model.eval(), dataset, run, config.steps)
         if accelerator.is_main_process:
             print(f"classifier, arm {arm.name}: test accuracy {test['test/accuracy']:.2%}, run {run.id}")
@@ -346,6 +358,7 @@ def _tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge:
 
 
 def _params(config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    compiler = accelerator.state.dynamo_plugin
     return {
         **dataclasses.asdict(config),
         "dataset": dataset.name,
@@ -353,9 +366,12 @@ def _params(config: Any, settings: Single, dataset: Dataset, accelerator: Accele
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "world_size": accelerator.num_processes,
+        "accumulate": settings.accumulate,
         "device": accelerator.device.type,
         "num_threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "compile": compiler.backend.value.lower() if compiler else "no",
     }
 
 

@@ -1,26 +1,28 @@
 """Runs in MLflow: the write side (`Run`) and the read side (`read_runs`).
 
-Metrics are buffered and sent in batches by a background thread; training never waits for the store.
+Metrics go to the run's journal, from which a background thread sends them in batches: training never waits for
+the store, and a run that goes on after a kill sends what is missing and repeats nothing.
 This module does not import torch, so that a table can be read without it.
 """
 
 import contextlib
 import logging
 import os
-import signal
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from harness import provenance
+from harness import journal, provenance, signals
 from harness.errors import InputError
+from harness.journal import Journal
+from harness.signals import Killed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 OUTPUTS = Path("outputs")
 FLUSH_INTERVAL_S = 2.0
 BATCH = 1000  # metrics per request, MLflow's limit
+JOURNAL = "journal"
 SETTINGS = Path(__file__).parent.parent / "mlflow.env"
 
 
@@ -69,28 +72,46 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
 # --- Writing ---------------------------------------------------------------------------------------------
 
 
-class Killed(SystemExit):
-    """SIGTERM: the run ends as KILLED, the process without a traceback and with the shell's code for the signal."""
-
-
 class Run:
     """One run of the store. With `store` None every call does nothing: what other processes hold."""
 
     def __init__(self, store: MlflowClient | None, run_id: str = "") -> None:
         self.store, self.id = store, run_id
-        self._pending: list[Metric] = []
-        self._lock = threading.Lock()
+        self.folder = OUTPUTS / "runs" / run_id
+        self._journal: Journal | None = None
+        self._said: dict[str, int] = {}  # the last step of each metric before this process
         self._ended = threading.Event()
         self._sender = threading.Thread(target=self._send_regularly, daemon=True)
-        if store:
-            self._sender.start()
+        if store and (self.folder / JOURNAL).exists():
+            self._open()
 
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp_ms: int | None = None) -> None:
-        """Numbers of one step; returns at once, they are sent later."""
-        if self.store:
-            now = timestamp_ms or time.time_ns() // 1_000_000
-            with self._lock:
-                self._pending += [Metric(key, float(value), now, step) for key, value in values.items()]
+        """Numbers of one step; returns at once, they are sent later.
+
+        What the run said of a step before it was killed stands: done again, the step gives the same.
+        """
+        if not self.store:
+            return
+        opened = self._journal or self._open()
+        new = {key: float(value) for key, value in values.items() if step > self._said.get(key, -1)}
+        if new:
+            opened.append(metrics=new, step=step, time=timestamp_ms or time.time_ns() // 1_000_000)
+
+    def _open(self) -> Journal:
+        """Open the journal, go on where it ended, and start to send."""
+        path = self.folder / JOURNAL
+        self._journal = Journal(path)
+        for record, _ in journal.read(path):
+            self._said |= dict.fromkeys(record.get("metrics", [record.get("image")]), record["step"])
+        self._sender.start()
+        return self._journal
+
+    def sync(self) -> int:
+        """Return when the disk has all that was said: the journal's length in bytes."""
+        if not self._journal:
+            return 0
+        self._journal.sync()
+        return self._journal.position
 
     def params(self, values: Mapping[str, Any]) -> None:
         if self.store:
@@ -104,8 +125,12 @@ class Run:
 
     def image(self, key: str, picture: np.ndarray, step: int) -> None:
         """A stepped image (uint8 [H, W] or [H, W, 3]): the UI shows them with a slider."""
-        if self.store:
+        if not self.store:
+            return
+        opened = self._journal or self._open()
+        if step > self._said.get(key, -1):
             self.store.log_image(self.id, picture, key=key, step=step)
+            opened.append(image=key, step=step)
 
     def picture(self, picture: "np.ndarray | Figure", path: str) -> None:
         """One image artifact: an array as for `image`, or a figure."""
@@ -131,26 +156,48 @@ class Run:
     def end(self, status: str) -> None:
         """Send what is pending and close the run as FINISHED, FAILED or KILLED."""
         if self.store:
-            self._ended.set()
-            self._sender.join()
-            self._send()
+            if self._journal:
+                self._ended.set()
+                self._sender.join()
+                self._send()
+                self._journal.close()
             self.store.set_terminated(self.id, status)
+
+    def fail(self, error: BaseException, reason: str) -> None:
+        """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why."""
+        stopped = isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
+        self.tags({"reason": reason[:5000]})
+        if not stopped:
+            self.text("".join(traceback.format_exception(error)), "traceback.txt")
+        self.end("KILLED" if stopped else "FAILED")
 
     def _send_regularly(self) -> None:
         while not self._ended.wait(FLUSH_INTERVAL_S):
-            with contextlib.suppress(MlflowException):  # what could not be sent stays pending
+            with contextlib.suppress(MlflowException):  # what could not be sent stays in the journal
                 self._send()
 
     def _send(self) -> None:
+        """Send the journal from where it was sent last; the store ignores a row that it has."""
         assert self.store
-        while True:
-            with self._lock:
-                batch = self._pending[:BATCH]
-            if not batch:
-                return
-            self.store.log_batch(self.id, metrics=batch)
-            with self._lock:
-                del self._pending[: len(batch)]
+        sent = self.folder / "sent"
+        position = int(sent.read_text() or 0) if sent.exists() else 0
+        batch: list[Metric] = []
+        for record, after in journal.read(self.folder / JOURNAL, position):
+            metrics = record.get("metrics", {})
+            if len(batch) + len(metrics) > BATCH:
+                self._send_batch(batch, sent, position)
+                batch = []
+            batch += [Metric(key, value, record["time"], record["step"]) for key, value in metrics.items()]
+            position = after
+        if batch:
+            self._send_batch(batch, sent, position)
+
+    def _send_batch(self, batch: list[Metric], sent: Path, position: int) -> None:
+        assert self.store
+        self.store.log_batch(self.id, metrics=batch)
+        aside = sent.with_suffix(".new")
+        aside.write_text(str(position))
+        aside.replace(sent)
 
 
 @contextlib.contextmanager
@@ -164,12 +211,13 @@ def run(
     tracking_uri: str | None = None,
     active: bool = True,
     resume: str | None = None,
+    why: Callable[[BaseException], str] = signals.reason,
 ) -> Iterator[Run]:
     """A run that carries where it comes from, and that is closed however the block ends.
 
     FINISHED, or FAILED with the traceback as an artifact and its last line as the tag `reason`, or KILLED on
-    SIGTERM and Ctrl-C. `active` is False on all processes but the main one; `resume` is the id of a run to
-    go on with.
+    SIGTERM, SIGUSR1 and Ctrl-C. `active` is False on all processes but the main one; `resume` is the id of a run
+    to go on with; `why` gives the reason for an exception, which may lie in another process.
     """
     if not active:
         yield Run(None)
@@ -188,17 +236,12 @@ def run(
         current = Run(store, created.info.run_id)
         current.params(params)
         _log_provenance(current)
-    with _terminated_by_signal():
+    with signals.raised():
         try:
             yield current
-        except (KeyboardInterrupt, Killed) as error:
-            current.tags({"reason": type(error).__name__})
-            current.end("KILLED")
-            raise
         except BaseException as error:
-            current.tags({"reason": traceback.format_exception_only(error)[-1].strip()[:5000]})
-            current.text(traceback.format_exc(), "traceback.txt")
-            current.end("FAILED")
+            with signals.ignored():
+                current.fail(error, why(error))
             raise
     current.end("FINISHED")
 
@@ -215,23 +258,6 @@ def _create_experiment(store: MlflowClient, name: str) -> str:
         if known is None:
             raise
         return known.experiment_id
-
-
-@contextlib.contextmanager
-def _terminated_by_signal() -> Iterator[None]:
-    """SIGTERM as an exception, so that the run is closed."""
-
-    def kill(*_: Any) -> None:
-        raise Killed(128 + signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, kill)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _log_provenance(run: Run) -> None:
@@ -314,6 +340,20 @@ def find_finished(tag: str, value: str, tracking_uri: str | None = None, parent:
     if parent:
         condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
     return find_run(condition, tracking_uri)
+
+
+def find_unfinished(cell: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the newest run of a cell that was cut off, has its journal here, and is alive in no process."""
+    if not _exists(tracking_uri or default_uri()):
+        return None
+    found = read_runs(f"tags.cell = '{cell}' and attributes.status != 'FINISHED'", tracking_uri=tracking_uri)
+    here = [] if found.empty else [str(run_id) for run_id in found.run_id if is_here(run_id)]
+    return next((run_id for run_id in here if journal.is_free(OUTPUTS / "runs" / run_id / JOURNAL)), None)
+
+
+def is_here(run_id: str) -> bool:
+    """Whether a run was written from this folder: it has its journal and its checkpoints."""
+    return (OUTPUTS / "runs" / run_id / JOURNAL).exists()
 
 
 def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:

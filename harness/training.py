@@ -1,13 +1,14 @@
 """The only training loop: a generator that yields (step, metrics), for every method and the classifier."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from harness.data import Images, to_float
@@ -25,6 +26,16 @@ class Batch:
     images: Tensor
     labels: Tensor
     draws: Draws
+    num_parts: int = 1
+    """parts whose gradients are accumulated one after the other"""
+
+    def parts(self) -> Iterator["Batch"]:
+        """The batch in `num_parts` equal parts; every image keeps its random numbers."""
+        size = len(self.labels) // self.num_parts
+        for start in range(0, len(self.labels), size):
+            part, first = slice(start, start + size), self.draws.share.start + start
+            draws = replace(self.draws, share=slice(first, first + size))
+            yield Batch(self.images[part], self.labels[part], draws)
 
 
 class Trainable(Protocol):
@@ -41,15 +52,21 @@ class Batches:
     `sources` are sets with the number of images that each gives to every global batch. A set is passed
     over in a fresh random order per epoch; a batch may straddle two epochs.
 
-    Raises InputError for an empty set and for a global batch that the processes cannot share equally.
+    Raises InputError for an empty set and for a global batch that the processes and the parts in which they
+    accumulate it cannot share equally.
     """
 
-    def __init__(self, *sources: tuple[Images, int], seed: int, accelerator: Accelerator | None = None) -> None:
+    def __init__(
+        self, *sources: tuple[Images, int], seed: int, accelerator: Accelerator | None = None, accumulate: int = 1
+    ) -> None:
         rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        self.size = sum(count for _, count in sources)
-        if self.size % world_size:
+        self.size, self.accumulate = sum(count for _, count in sources), accumulate
+        if accumulate < 1:
+            raise InputError(f"--accumulate {accumulate} must be at least 1")
+        if self.size % (world_size * accumulate):
+            parts = f" in {accumulate} parts each (--accumulate)" if accumulate > 1 else ""
             raise InputError(
-                f"--batch-size {self.size} is not divisible by {world_size} processes; it is the global size"
+                f"--batch-size {self.size} is not divisible by {world_size} processes{parts}; it is the global size"
             )
         if any(count and not len(source) for source, count in sources):
             raise InputError("an empty set of images cannot give batches")
@@ -70,7 +87,7 @@ class Batches:
             labels.append(source.labels[mine])
             start += count
         draws = Draws(self.seed, "train", step, self.size, self.share, self.device, self.device)
-        return Batch(to_float(torch.cat(images)), torch.cat(labels), draws)
+        return Batch(to_float(torch.cat(images)), torch.cat(labels), draws, self.accumulate)
 
 
 def positions(num_images: int, count: int, seed: int, source: int, step: int) -> Tensor:
@@ -98,6 +115,27 @@ def num_steps(steps: int, epochs: float, num_images: int, batch_size: int) -> in
     return max(1, min(steps, round(epochs * num_images / batch_size)))
 
 
+def accumulated(
+    accelerator: Accelerator,
+    network: nn.Module,
+    batch: Batch,
+    loss: Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]],
+) -> dict[str, Tensor]:
+    """Gradients of a batch's mean loss through a prepared network, part by part; returns its metrics' means.
+
+    `loss(part)` gives a part's mean loss and metrics. The processes exchange gradients with the last part only.
+    """
+    means: dict[str, Tensor] = {}
+    for place, part in enumerate(batch.parts(), start=1):
+        waits = accelerator.no_sync(network) if place < batch.num_parts else nullcontext()
+        with waits:
+            mean, metrics = loss(part)
+            accelerator.backward(mean / batch.num_parts)
+        for name, value in metrics.items():
+            means[name] = means.get(name, 0) + value.detach() / batch.num_parts
+    return means
+
+
 def train(model: Trainable, batches: Batches, steps: int, start: int = 0) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
     """Run steps `start` … `steps` - 1; the caller logs, evaluates, prunes, stops between them."""
     for step in range(start, steps):
@@ -105,11 +143,22 @@ def train(model: Trainable, batches: Batches, steps: int, start: int = 0) -> Ite
 
 
 def shown(
-    training: Iterator[tuple[int, Mapping[str, Tensor]]], name: str, steps: int, batch_size: int, active: bool = True
+    training: Iterator[tuple[int, Mapping[str, Tensor]]],
+    name: str,
+    steps: int,
+    batch_size: int,
+    active: bool = True,
+    start: int = 0,
 ) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
     """Pass a training on with a bar of images/s, time left and loss: from two seconds on, on a terminal only."""
     bar = tqdm(
-        desc=name, total=steps * batch_size, unit="img", unit_scale=True, delay=2, disable=None if active else True
+        desc=name,
+        total=steps * batch_size,
+        initial=start * batch_size,
+        unit="img",
+        unit_scale=True,
+        delay=2,
+        disable=None if active else True,
     )
     with bar:
         for step, metrics in training:

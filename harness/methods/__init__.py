@@ -36,6 +36,8 @@ class Method(Protocol):
 
     config: Any
     shape: ImageShape
+    optimizers: list[Any]
+    """what `prepare` has made: with the weights, all that a training must keep to be gone on with"""
 
     Config: ClassVar[type]
     """Hyperparameters, a frozen dataclass: its fields are the command line's flags."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harness.methods import ImageShape
 from harness.nets import moving_average
 from harness.seeding import Draws
-from harness.training import Batch
+from harness.training import Batch, accumulated
 
 IMAGE_STD = 0.6  # of pixels in [-1, 1]: MNIST has 0.62; only the size matters
 
@@ -265,7 +265,7 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         c_in, c_skip, c_out = (scale[t].view(-1, 1, 1, 1) for scale in (self.c_in, self.c_skip, self.c_out))
-        return torch.addcmul(c_skip * x_t, c_out, self._residual(c_in * x_t, t, labels).float())
+        return torch.addcmul(c_skip * x_t, c_out, self._residual(c_in * x_t, t, labels).to(x_t.dtype))
 
     def _residual(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         embedding = F.silu(self.time(self.time_table[t]) + self.label(labels))
@@ -313,23 +313,27 @@ class DDPM(nn.Module):
         )
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
-        self.wrapped, self.optimizer = [accelerator.prepare(self.net)], accelerator.prepare(optimizer)
+        self.wrapped, self.optimizers = [accelerator.prepare(self.net)], [accelerator.prepare(optimizer)]
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """One step of Algorithm 1 with the loss of eq. 14."""
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad()
+        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._loss)
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        optimizer.step()
+        self.ema.update_parameters(self.net)
+        return metrics
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         eps = batch.draws.normal("eps", *batch.images.shape[1:])
         t = (batch.draws.stratified("t") * self.config.num_steps).long()
         hidden = batch.draws.uniform("label dropout") < self.config.label_dropout
         labels = batch.labels.masked_fill(hidden, self.shape.num_classes)
         x_t = diffuse(batch.images, t, eps, self.alpha_bar)
         loss = F.mse_loss(self.wrapped[0](x_t, t, labels), eps)
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
-        self.ema.update_parameters(self.net)
-        return {"train/loss": loss.detach()}
+        return loss, {"train/loss": loss}
 
     def learning_rate(self, step: int) -> float:
         """A short linear rise, then half a cosine down to 0 at `steps`."""

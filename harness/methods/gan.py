@@ -12,12 +12,14 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import DynamoBackend
 from torch import Tensor, nn
 
+from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.nets import moving_average
 from harness.seeding import Draws
-from harness.training import Batch
+from harness.training import Batch, accumulated
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,20 @@ class GAN(nn.Module):
         self.average = moving_average(self.G, config.ema_decay)
 
     def prepare(self, accelerator: Accelerator) -> None:
+        compiler = accelerator.state.dynamo_plugin
+        if self.config.loss == "wgan-gp" and compiler and compiler.backend != DynamoBackend.NO:
+            raise InputError(
+                "--loss wgan-gp takes a gradient's gradient, which torch.compile does not give: "
+                "leave out --dynamo_backend, or choose --loss wgan or vanilla"
+            )
         self.to(accelerator.device)
         self.accelerator = accelerator
         # A list hides the wrapped networks from nn.Module: the weights keep their names.
         self.wrapped = [accelerator.prepare(self.G), accelerator.prepare(self.D)]
-        self.G_optimizer = accelerator.prepare(self._optimizer(self.G, self.config.generator_lr))
-        self.D_optimizer = accelerator.prepare(self._optimizer(self.D, self.config.critic_lr))
+        self.optimizers = [
+            accelerator.prepare(self._optimizer(self.G, self.config.generator_lr)),
+            accelerator.prepare(self._optimizer(self.D, self.config.critic_lr)),
+        ]
 
     def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         if self.config.loss == "wgan":
@@ -169,7 +179,7 @@ class GAN(nn.Module):
         return torch.optim.Adam(weights, lr, betas=(self.config.beta1, 0.9), fused=True)
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        for optimizer in (self.G_optimizer, self.D_optimizer):
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * self.decay(step)
         metrics = self._critic_step(batch)
@@ -182,6 +192,17 @@ class GAN(nn.Module):
         return min(1.0, 2 * (1 - step / self.config.steps))
 
     def _critic_step(self, batch: Batch) -> dict[str, Tensor]:
+        _, optimizer = self.optimizers
+        optimizer.zero_grad()
+        metrics = accumulated(self.accelerator, self.wrapped[1], batch, self._critic_loss)
+        optimizer.step()
+        if self.config.loss == "wgan":
+            with torch.no_grad():
+                for weight in self.D.parameters():
+                    weight.clamp_(-self.config.clip_limit, self.config.clip_limit)
+        return metrics
+
+    def _critic_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         G, D = self.wrapped
         x, labels = batch.images, batch.labels
         with torch.no_grad():
@@ -194,29 +215,26 @@ class GAN(nn.Module):
         if self.config.loss == "wgan-gp":
             u = batch.draws.uniform("interpolation", 1, 1, 1)
             loss = loss + self.config.gp_weight * gradient_penalty(D, torch.lerp(x_fake, x, u), labels)
-        self.D_optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.D_optimizer.step()
-        if self.config.loss == "wgan":
-            with torch.no_grad():
-                for weight in self.D.parameters():
-                    weight.clamp_(-self.config.clip_limit, self.config.clip_limit)
-        return {"train/critic_loss": loss.detach(), "train/wasserstein": (real.mean() - fake.mean()).detach()}
+        return loss, {"train/critic_loss": loss, "train/wasserstein": real.mean() - fake.mean()}
 
     def _generator_step(self, batch: Batch) -> dict[str, Tensor]:
-        G = self.wrapped[0]
+        optimizer, _ = self.optimizers
         # The bare and frozen D: its weights take no gradient here, and its processes have nothing to share.
         self.D.requires_grad_(False)
-        z = batch.draws.normal("generator/z", self.config.latent_size)
-        fake = self.D(G(z, batch.labels), batch.labels)
-        loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
-        self.G_optimizer.zero_grad()
-        self.accelerator.backward(loss)
+        optimizer.zero_grad()
+        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._generator_loss)
+        self.accelerator.unscale_gradients(optimizer)  # of fp16
         norm = nn.utils.get_total_norm([w.grad for w in self.G.parameters() if w.grad is not None])
-        self.G_optimizer.step()
+        optimizer.step()
         self.average.update_parameters(self.G)
         self.D.requires_grad_(True)
-        return {"train/loss": loss.detach(), "train/generator_gradient_norm": norm}
+        return {**metrics, "train/generator_gradient_norm": norm}
+
+    def _generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        z = batch.draws.normal("generator/z", self.config.latent_size)
+        fake = self.D(self.wrapped[0](z, batch.labels), batch.labels)
+        loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
+        return loss, {"train/loss": loss}
 
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
         """Images [n, C, H, W] in [-1, 1]; z is drawn a little narrower (Brock 2019, arXiv:1809.11096, section 3.1)."""

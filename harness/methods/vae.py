@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.methods import ImageShape
 from harness.seeding import Draws
-from harness.training import Batch
+from harness.training import Batch, accumulated
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.conditional(self.convolutions(images), labels)
-        mu, log_var = self.output(hidden).float().chunk(2, 1)
+        mu, log_var = self.output(hidden).to(images.dtype).chunk(2, 1)
         return mu, log_var
 
 
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        return self.layers(self.conditional(z, labels)).float()
+        return self.layers(self.conditional(z, labels)).to(z.dtype)
 
 
 class VAE(nn.Module):
@@ -147,11 +147,18 @@ class VAE(nn.Module):
         optimizer = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
-        self.wrapped, self.optimizer = [accelerator.prepare(self)], accelerator.prepare(optimizer)
+        self.wrapped, self.optimizers = [accelerator.prepare(self)], [accelerator.prepare(optimizer)]
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        for group in self.optimizer.param_groups:
+        (optimizer,) = self.optimizers
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.config)
+        optimizer.zero_grad()
+        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._loss)
+        optimizer.step()
+        return metrics
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         eps = batch.draws.normal("eps", self.config.latent_size)
         logits, mu, log_var = self.wrapped[0](batch.images, batch.labels, eps)
         pixels = (batch.images + 1) / 2
@@ -159,15 +166,12 @@ class VAE(nn.Module):
         reconstruction = errors.flatten(1).sum(1).mean()
         kl = kl_divergence(mu, log_var).mean()
         loss = reconstruction + self.config.kl_weight * kl
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.optimizer.step()
-        active = mu.detach().var(0, correction=0) > 0.01  # Burda et al. 2016, section 5.2
-        return {
-            "train/loss": loss.detach(),
-            "train/reconstruction": reconstruction.detach(),
-            "train/kl": kl.detach(),
-            "train/active_units": active.sum(),
+        active = mu.var(0, correction=0) > 0.01  # Burda et al. 2016, section 5.2
+        return loss, {
+            "train/loss": loss,
+            "train/reconstruction": reconstruction,
+            "train/kl": kl,
+            "train/active_units": active.sum().float(),
         }
 
     @torch.inference_mode()

@@ -1,0 +1,132 @@
+"""The processes of a run: how many there are, and whether that is what the launcher promised."""
+
+import contextlib
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+from harness import signals
+from harness.errors import InputError
+
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers promise a number of processes."""
+STORE_TIMEOUT_S = 5.0
+WORKS_ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N SCRIPT"
+
+
+def accelerator(timeout_s: float = 60.0) -> Accelerator:
+    """This process's Accelerator, with the precision and the devices that the launcher has set.
+
+    `timeout_s`: a process that waits longer than this for another one fails, and with it the run.
+
+    Raises InputError where the launcher's processes do not find each other: each would believe to be alone.
+    """
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32
+    made = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s))])
+    check(os.environ, made.num_processes)
+    if made.num_processes > 1:
+        _store().set(f"process/{made.process_index}", f"{os.getpid()}@{platform.node()}")
+    return made
+
+
+def check(environment: "os._Environ[str] | dict[str, str]", world_size: int) -> None:
+    """Compare the world that a process sees with what its launcher left in the environment.
+
+    torchrun and accelerate's launchers of several processes set WORLD_SIZE, MPI its own names. `accelerate launch
+    --cpu` (and any launch on a machine without GPUs) starts a single process however many were asked for
+    (accelerate#2741); that more than one was, shows in MASTER_PORT alone.
+    """
+    promised = next((int(environment[name]) for name in WORLD_SIZES if name in environment), None)
+    if promised not in (None, world_size):
+        raise InputError(
+            f"{promised} processes were launched, but this one sees {world_size}: without a GPU each believes to be "
+            f"alone; the command that works is {WORKS_ON_CPU}"
+        )
+    if promised is None and "MASTER_PORT" in environment:
+        raise InputError(
+            "the launcher was asked for several processes and started one, as it does on a machine without GPUs; "
+            f"the command that works is {WORKS_ON_CPU}"
+        )
+
+
+def restarted() -> bool:
+    """Whether torchrun has started these processes again after one was lost (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+# --- Who failed first ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def blamed() -> Iterator[None]:
+    """Around the work of all processes: the first that fails leaves its rank and reason for the others.
+
+    What only follows from another process's end is no traceback but a line.
+    """
+    try:
+        yield
+    except BaseException as error:
+        reason = blame(error)
+        if isinstance(error, RuntimeError) and not reason.endswith(signals.reason(error)):
+            sys.exit(f"rank {torch.distributed.get_rank()} stops too, after {reason}")
+        raise
+
+
+def blame(error: BaseException) -> str:
+    """Why the run fails: the reason of the process that failed first, with its rank where there are several."""
+    reason = signals.reason(error)
+    if not torch.distributed.is_initialized():
+        return reason
+    mine = f"rank {torch.distributed.get_rank()}: {reason}"
+    heard: list[str] = []
+    asking = threading.Thread(target=lambda: heard.append(_first(error, mine)), daemon=True)
+    asking.start()
+    asking.join(STORE_TIMEOUT_S)  # the store itself has no limit: its host may be out of reach
+    return heard[0] if heard else mine
+
+
+def _first(error: BaseException, mine: str) -> str:
+    """Enter this process's reason, unless another process was first: the first one's."""
+    try:
+        store = _store()
+        if not store.check(["failure"]) and isinstance(error, RuntimeError | SystemExit):
+            mine = _lost() or mine  # what a process sees of another one's end
+        return store.compare_set("failure", "", mine).decode()
+    except RuntimeError:
+        return "rank 0 is gone"  # which has the store
+
+
+def _lost() -> str | None:
+    """The first process of this host that ended without a word, killed or out of memory."""
+    until = time.monotonic() + 1  # its end may be a moment later than its connections'
+    while time.monotonic() < until:
+        for rank in range(torch.distributed.get_world_size()):
+            number, _, host = _store().get(f"process/{rank}").decode().partition("@")
+            if host == platform.node() and not _alive(int(number)):
+                return f"rank {rank} (process {number} on {host}) is gone: killed, or out of memory"
+        time.sleep(0.1)
+    return None
+
+
+def _alive(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _store() -> Any:
+    """The key-value store over which the processes have found each other."""
+    return torch.distributed.distributed_c10d._get_default_store()

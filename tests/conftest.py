@@ -6,17 +6,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+os.environ["OMP_NUM_THREADS"] = "1"  # two workers' threads that wait for each other's cores cost minutes
 
-ROOT = Path(__file__).parent.parent
+import processes
+import pytest
+from processes import ROOT, environment
+
 Launch = Callable[..., subprocess.CompletedProcess]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """A clean environment: no settings of the caller's MLflow or launcher reach the processes under test."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ACCELERATE_"))}
-    # One thread a process: several run at once, and threads that wait for each other's cores cost minutes.
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more
+@pytest.fixture(autouse=True)
+def _outputs_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run in the test's own process writes does not land in the caller's folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +43,17 @@ def launch(place: Path) -> Launch:
             timeout=280,
             check=False,
         )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def forked(place: Path) -> Launch:
+    """The same without the seconds of imports, for experiments: see processes.py."""
+
+    def start(script: str, *flags: str) -> subprocess.CompletedProcess:
+        (code,) = processes.wait(processes.start(place, script.removeprefix("experiments/"), *flags))
+        assert code is not None
+        return subprocess.CompletedProcess([script, *flags], code, *processes.said(place))
 
     return start

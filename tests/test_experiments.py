@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from accelerate import Accelerator
 from conftest import Launch
@@ -57,11 +58,11 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
         assert json.loads(path.read_text())["method"] == "vae"
 
 
-def test_labels_in_digits_out(vae_run: str, launch: Launch, place: Path) -> None:
+def test_labels_in_digits_out(vae_run: str, forked: Launch, place: Path) -> None:
     pictures = []
     for seed in ("0", "0", "1"):
         command = ("experiments/generate.py", "--run", vae_run, "--labels", "7", "7", "3", "--out", "d.png")
-        done = launch(*command, "--seed", seed)
+        done = forked(*command, "--seed", seed)
         assert done.returncode == 0, done.stderr
         pictures.append(np.asarray(Image.open(place / "d.png")))
     assert pictures[0].shape == (36, 108)
@@ -88,24 +89,26 @@ COMPARE = (
 )  # fmt: skip
 
 
-def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(launch: Launch, uri: str) -> None:
+def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
+    forked: Launch, launch: Launch, uri: str
+) -> None:
     def children(parent: str) -> list[tuple[str, str, str]]:
         runs = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
         assert set(runs.status) == {"FINISHED"}
         return sorted(zip(runs["tags.kind"], runs["tags.method"], runs["tags.seed"], strict=True))
 
-    first = launch(*COMPARE, "--seeds", "1")
+    first = forked(*COMPARE, "--seeds", "1")
     assert first.returncode == 0, first.stderr
     parent = re.findall(r"comparison ([0-9a-f]{32})", first.stdout)[0]
     arms = [("classifier", arm) for arm in ("affine", "none", "vae")] + [("generator", "vae")]
     assert children(parent) == [(*arm, "0") for arm in arms]
 
-    more = launch(*COMPARE, "--seeds", "2")
+    more = forked(*COMPARE, "--seeds", "2")
     assert parent in more.stdout, more.stderr
     both = children(parent)
     assert both == sorted((*arm, seed) for arm in arms for seed in "01")
 
-    again = launch(*COMPARE, "--seeds", "2")
+    again = forked(*COMPARE, "--seeds", "2")
     assert parent in again.stdout
     assert children(parent) == both
 
@@ -175,10 +178,10 @@ def test_two_processes_make_one_run_with_the_same_samples(launch: Launch, uri: s
     ],
 )
 def test_bad_input_is_one_line_and_creates_nothing(
-    command: tuple[str, ...], message: str, launch: Launch, uri: str
+    command: tuple[str, ...], message: str, forked: Launch, uri: str
 ) -> None:
     before = len(tracking.read_runs(tracking_uri=uri))
-    done = launch(f"experiments/{command[0]}", *command[1:])
+    done = forked(f"experiments/{command[0]}", *command[1:])
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -187,8 +190,14 @@ def test_bad_input_is_one_line_and_creates_nothing(
     assert len(tracking.read_runs(tracking_uri=uri)) == before
 
 
-def test_help_shows_defaults_and_meanings(launch: Launch) -> None:
-    shown = launch("experiments/ddpm.py", "--help").stdout
+def test_what_cannot_be_compiled_is_refused(place: Path) -> None:
+    (code,) = processes.wait(processes.start(place, "gan.py", *SMALL, ACCELERATE_DYNAMO_BACKEND="inductor"))
+    assert code == 2
+    assert "gan.py: --loss wgan-gp takes a gradient's gradient" in processes.said(place)[1]
+
+
+def test_help_shows_defaults_and_meanings(forked: Launch) -> None:
+    shown = forked("experiments/ddpm.py", "--help").stdout
     shared = "dataset data-root n-real seed steps epochs batch-size tracking-uri experiment-name"
     for flag in shared.split():
         assert f"--{flag} " in shown

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment
+from processes import ROOT, environment
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import ROOT, environment
+from processes import ROOT, environment
 from torch.distributions import Normal
 from torch.distributions.kl import kl_divergence as reference_kl
 

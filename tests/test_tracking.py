@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment
+from processes import ROOT, environment
 
 from harness import tracking
 from harness.errors import InputError

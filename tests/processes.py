@@ -1,0 +1,105 @@
+"""Experiments in processes of their own, as a user starts them but for the seconds of imports.
+
+A server that has imported everything forks them; each gets a folder, flags, and the environment that torchrun
+would give it. What they print is in FOLDER/rankN.out and .err.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import sys
+import time
+import traceback
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 120.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A clean environment: no settings of the caller's MLflow or launcher reach the processes under test."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ACCELERATE_"))}
+    # One thread a process: several run at once, and threads that wait for each other's cores cost minutes.
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | more
+
+
+@functools.cache
+def server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded"])
+    with mock.patch.dict(os.environ, environment(), clear=True):
+        forkserver.ensure_running()
+    return context
+
+
+def start(folder: Path, script: str, *flags: str, world: int = 1, **more: str) -> list[ForkServerProcess]:
+    """`experiments/SCRIPT` with its flags in `folder`, as a job of `world` processes on the CPU."""
+    launcher = {"ACCELERATE_USE_CPU": "true"}
+    if world > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        launcher |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    started = []
+    for rank in range(world):
+        ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
+        arguments = (folder, rank, [str(ROOT / "experiments" / script), *flags], launcher | ranks | more)
+        started.append(server().Process(target=_become, args=arguments))
+        started[-1].start()
+    return started
+
+
+def wait(processes: list[ForkServerProcess], patience_s: float = PATIENCE_S) -> list[int | None]:
+    """The exit codes, negative for a signal; a process that outstays the patience is killed."""
+    until = time.monotonic() + patience_s
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def kill(process: ForkServerProcess, number: signal.Signals) -> None:
+    assert process.pid
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+def said(folder: Path, rank: int = 0) -> tuple[str, str]:
+    """What a process has printed: output and errors."""
+    out, err = ((folder / f"rank{rank}.{stream}").read_text() for stream in ("out", "err"))
+    return out, err
+
+
+def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str]) -> None:
+    """In the new process: what `python SCRIPT FLAGS` does. Does not return."""
+    code = 1
+    try:
+        os.chdir(folder)
+        os.environ.update(variables)
+        for stream, place in ((sys.stdout, "out"), (sys.stderr, "err")):
+            file = os.open(f"rank{rank}.{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, stream.fileno())
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)

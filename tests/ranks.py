@@ -1,0 +1,77 @@
+"""What every process of a launch computes, for test_ranks.py: `accelerate launch tests/ranks.py FOLDER`.
+
+Also imported by the test, which computes the same with one process.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from harness import data, experiment, launch, methods, sampling
+from harness.methods import ImageShape
+from harness.training import Batch, Batches, train
+
+STEPS, BATCH = 7, 24
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ddpm": {"hidden_channels": 16, "num_steps": 50, "sampler_steps": 3},
+    "vae": {},
+    "gan": {"loss": "wgan-gp", "critic_steps": 2},
+    "gan vanilla": {"loss": "vanilla", "critic_steps": 2},
+    "gan wgan": {"loss": "wgan", "critic_steps": 2},
+}
+
+
+class Doubles(Batches):
+    """Batches in float64."""
+
+    def __getitem__(self, step: int) -> Batch:
+        batch = super().__getitem__(step)
+        return dataclasses.replace(batch, images=batch.images.double())
+
+
+def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerator, accumulate: int = 1) -> Any:
+    torch.set_default_dtype(dtype)  # of the draws and the weights
+    try:
+        name = variant.split()[0]
+        config = methods.find(name).Config(steps=STEPS, batch_size=BATCH, **VARIANTS[variant])
+        model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0).to(dtype)
+        model.prepare(accelerator)
+        real = data.load("digits", n_real=200).real
+        kind = Doubles if dtype == torch.float64 else Batches
+        batches = kind((real, BATCH), seed=0, accelerator=accelerator, accumulate=accumulate)
+        for _ in train(model, batches, steps):
+            pass
+        return model
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
+    """Per variant: float32 gradients of the first step, weights after STEPS, and the digest of samples."""
+    found = {}
+    for variant in VARIANTS:
+        begun = trained(variant, torch.float32, 1, accelerator, accumulate)
+        single, double = (
+            trained(variant, dtype, STEPS, accelerator, accumulate) for dtype in (torch.float32, torch.float64)
+        )
+        fresh = experiment.build(variant.split()[0], single.config, single.shape, seed=1).to(accelerator.device)
+        samples, _ = sampling.sample_set(fresh, 1300, 10, 0, accelerator)
+        found[variant] = {
+            "gradients": {name: weight.grad for name, weight in begun.named_parameters() if weight.grad is not None},
+            "float32": single.state_dict(),
+            "float64": double.state_dict(),
+            "samples": samples.digest,
+        }
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    here = launch.accelerator(30)
+    torch.save(results(here, int(sys.argv[2])), Path(sys.argv[1]) / f"rank{here.process_index}.pt")

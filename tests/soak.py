@@ -1,0 +1,210 @@
+"""Kill trainings at every kind of moment, go on, and compare bit for bit with one that was never killed.
+
+    python tests/soak.py --kills 10
+
+Every case is a real process, or two that find each other over loopback, killed with SIGKILL from outside.
+Prints a line per case and their count; exit code 1 where any case differs.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import processes
+from processes import ForkServerProcess, wait
+
+STEPS, EVERY = 120, 20
+METHODS = {
+    "ddpm": ["--num-steps", "50", "--hidden-channels", "16", "--sampler-steps", "4"],
+    "vae": [],
+    "gan": ["--loss", "wgan-gp", "--critic-steps", "3"],
+}
+URI = "sqlite:///outputs/mlflow.db"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What must not depend on kills."""
+
+    samples: str
+    weights: bytes
+    metrics: dict[tuple[str, int], float]
+    rows: int
+
+
+def flags(method: str) -> list[str]:
+    common = f"--n-real 200 --batch-size 32 --steps {STEPS} --checkpoint-every {EVERY} --num-synthetic 1200"
+    return [*common.split(), "--tracking-uri", URI, "--resume", "auto", *METHODS[method]]
+
+
+def start(folder: Path, method: str, world: int) -> list[ForkServerProcess]:
+    return processes.start(folder, f"{method}.py", *flags(method), world=world)
+
+
+# --- Moments ---------------------------------------------------------------------------------------------
+
+
+def moments(folder: Path, number: int, draw: random.Random) -> tuple[str, Callable[[], bool]]:
+    """The name of the number-th kind of moment, and whether it has come."""
+    step = draw.randrange(2, STEPS)
+
+    def journaled(wanted: int) -> bool:
+        return any(f'"step":{wanted - wanted % 10}' in text for text in _journals(folder))
+
+    kinds: list[tuple[str, Callable[[], bool]]] = [
+        ("first steps", lambda: bool(_journals(folder))),
+        ("checkpoint's write", lambda: any(folder.glob("outputs/runs/*/checkpoints/.writing-*"))),
+        (f"step {step}", lambda: journaled(step)),
+        ("sampling", lambda: any(folder.glob(f"outputs/runs/*/checkpoints/step-{STEPS:08d}-*"))),
+        (f"step {step}", lambda: journaled(step)),
+    ]
+    return kinds[number % len(kinds)]
+
+
+def _journals(folder: Path) -> list[str]:
+    return [path.read_text(errors="replace") for path in folder.glob("outputs/runs/*/journal")]
+
+
+# --- Cases -----------------------------------------------------------------------------------------------
+
+
+def outcome(folder: Path) -> Outcome:
+    with contextlib.closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as store:
+        runs = store.execute("select run_uuid, status, artifact_uri from runs").fetchall()
+        assert len(runs) == 1, f"{len(runs)} runs instead of one"
+        ((run, status, artifacts),) = runs
+        assert status == "FINISHED", f"the run is {status}"
+        rows = store.execute("select key, step, value from metrics where key not like 'cost/%'").fetchall()
+        query = "select value from tags where run_uuid = ? and key = 'samples_digest'"
+        samples = store.execute(query, (run,)).fetchone()[0]
+    weights = Path(artifacts.removeprefix("file://")) / "generator" / "weights.safetensors"
+    return Outcome(samples, weights.read_bytes(), {(key, step): value for key, step, value in rows}, len(rows))
+
+
+def closing(folder: Path) -> tuple[str, str]:
+    """The status of the folder's run, and the reason it gives."""
+    with contextlib.closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as store:
+        (status,) = store.execute("select status from runs").fetchone()
+        (reason,) = store.execute("select value from tags where key = 'reason'").fetchone() or ("",)
+    return status, reason
+
+
+def case(template: Path, folder: Path, method: str, world: int, number: int, seed: int) -> str:
+    """Kill one training once and go on with it; returns what was done."""
+    draw = random.Random(f"{method} {world} {number} {seed}")
+    shutil.copytree(template, folder)
+    name, come = moments(folder, number, draw)
+    started = start(folder, method, world)
+    victims = started if draw.random() < 0.5 else [draw.choice(started)]
+    until = time.monotonic() + processes.PATIENCE_S
+    while not come() and all(process.is_alive() for process in started) and time.monotonic() < until:
+        time.sleep(0.0005)
+    time.sleep(draw.random() * 0.03)  # a step or a part of one
+    for process in victims:
+        processes.kill(process, signal.SIGKILL)
+    codes = wait(started)
+    assert -signal.SIGKILL in codes, f"nothing was killed at {name}: {codes}"
+    if victims == started[1:]:
+        status, reason = closing(folder)
+        assert status == "FAILED", f"rank 1 was killed, the run is {status}"
+        assert reason.startswith("rank 1 "), reason
+    again = wait(start(folder, method, world))
+    assert again == [0] * world, f"going on after {name} ended with {again}: {_last_lines(folder)}"
+    who = "all" if len(victims) == world else f"rank {started.index(victims[0])}"
+    return f"{who} at {name}"
+
+
+def _last_lines(folder: Path) -> str:
+    return " | ".join(path.read_text()[-500:] for path in sorted(folder.glob("rank*.err")))
+
+
+def template_in(folder: Path) -> Path:
+    """A folder with a migrated store and the judge, which no case has to make again."""
+    unused = folder / "judge"
+    unused.mkdir()
+    assert wait(start(unused, "vae", 1)) == [0], _last_lines(unused)
+    template = folder / "template"
+    (template / "outputs").mkdir(parents=True)
+    shutil.copytree(unused / "outputs" / "judges", template / "outputs" / "judges")
+    made = processes.server().Process(target=_empty_store, args=(template,))
+    made.start()
+    assert wait([made]) == [0]
+    return template
+
+
+def _empty_store(folder: Path) -> None:
+    from harness import tracking
+
+    os.chdir(folder)
+    tracking.client(URI).search_experiments()
+
+
+def cases(methods: list[str], worlds: list[int], kills: int, seed: int) -> Iterator[tuple[str, str]]:
+    """(case, what was wrong with it, or nothing)."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        template = template_in(folder)
+        for method in methods:
+            for world in worlds:
+                expected = unbroken(template, folder / f"{method}-{world}", method, world)
+                for number in range(kills):
+                    killed = folder / f"{method}-{world}-{number}"
+                    title = f"{method}, {world} process{'es' * (world > 1)}"
+                    try:
+                        title += f", kill {number}: {case(template, killed, method, world, number, seed)}"
+                        wrong = difference(expected, outcome(killed))
+                    except AssertionError as error:
+                        title, wrong = f"{title}, kill {number}", str(error)
+                    yield title, wrong
+                    shutil.rmtree(killed)
+
+
+def unbroken(template: Path, folder: Path, method: str, world: int) -> Outcome:
+    """What a training gives that nobody kills."""
+    shutil.copytree(template, folder)
+    assert wait(start(folder, method, world)) == [0] * world, _last_lines(folder)
+    return outcome(folder)
+
+
+def difference(expected: Outcome, found: Outcome) -> str:
+    """What two outcomes do not share, in words; empty where they are equal bit for bit."""
+    parts = []
+    if found.weights != expected.weights:
+        parts.append("weights")
+    if found.samples != expected.samples:
+        parts.append("samples")
+    if found.metrics != expected.metrics:
+        keys = [k for k in {*expected.metrics, *found.metrics} if expected.metrics.get(k) != found.metrics.get(k)]
+        parts.append(f"{len(keys)} metrics, such as {min(keys)}")
+    if found.rows != len(found.metrics):
+        parts.append(f"{found.rows - len(found.metrics)} metrics stored twice")
+    return ", ".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--worlds", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    start_s, failed, total = time.monotonic(), 0, 0
+    for title, wrong in cases(arguments.methods, arguments.worlds, arguments.kills, arguments.seed):
+        print(f"{title}: {wrong or 'equal'}", flush=True)
+        failed, total = failed + bool(wrong), total + 1
+    print(f"{total - failed} of {total} cases equal bit for bit, {time.monotonic() - start_s:.0f} s")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Two and three processes compute what one does."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks
+import torch
+from accelerate import Accelerator
+from processes import ROOT, environment
+
+from harness import launch
+from harness.errors import InputError
+
+LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0")
+
+
+def launched(folder: Path, world: int, accumulate: int) -> list[dict[str, Any]]:
+    command = [*LAUNCHER, "--multi_gpu", "--num_processes", str(world)]
+    done = subprocess.run(
+        [*command, str(ROOT / "tests" / "ranks.py"), str(folder), str(accumulate)],
+        env=environment(ACCELERATE_USE_CPU="true"),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def one() -> dict[str, Any]:
+    return ranks.results(Accelerator(cpu=True))
+
+
+@pytest.fixture(scope="module")
+def in_parts() -> dict[str, Any]:
+    return ranks.results(Accelerator(cpu=True), accumulate=4)
+
+
+@pytest.fixture(scope="module", params=[(2, 1), (3, 2)], ids=["2 processes", "3 processes, 2 parts each"])
+def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return launched(tmp_path_factory.mktemp("ranks"), *request.param)
+
+
+@pytest.mark.parametrize("variant", list(ranks.VARIANTS))
+def test_all_processes_have_the_same_weights(variant: str, several: list) -> None:
+    for name, weight in several[0][variant]["float32"].items():
+        for other in several[1:]:
+            assert torch.equal(weight, other[variant]["float32"][name]), name
+
+
+def assert_equal_but_for_rounding(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Weights in float64: Adam makes a whole step of a rounding error where a gradient is 0, as that of the
+    critic's bias, which the Wasserstein loss cancels. In float32 the gradients say it.
+    """
+    for name, weight in found["float64"].items():
+        torch.testing.assert_close(weight, expected["float64"][name], atol=1e-9, rtol=1e-9)
+    for name, gradient in found["gradients"].items():
+        largest = expected["gradients"][name].abs().max().item()
+        torch.testing.assert_close(gradient, expected["gradients"][name], atol=1e-5 * max(largest, 0.01), rtol=0)
+
+
+@pytest.mark.parametrize("variant", list(ranks.VARIANTS))
+def test_weights_and_gradients_are_those_of_one_process(variant: str, several: list, one: dict) -> None:
+    """The gradient penalty's double backward included."""
+    assert_equal_but_for_rounding(several[0][variant], one[variant])
+
+
+@pytest.mark.parametrize("variant", list(ranks.VARIANTS))
+def test_a_sample_set_is_that_of_one_process(variant: str, several: list, one: dict) -> None:
+    assert {found[variant]["samples"] for found in several} == {one[variant]["samples"]}
+
+
+@pytest.mark.parametrize("variant", list(ranks.VARIANTS))
+def test_accumulated_parts_are_the_whole(variant: str, in_parts: dict, one: dict) -> None:
+    assert_equal_but_for_rounding(in_parts[variant], one[variant])
+
+
+@pytest.mark.parametrize(
+    ("environment", "world"), [({"WORLD_SIZE": "2"}, 1), ({"MASTER_PORT": "29500"}, 1), ({"WORLD_SIZE": "1"}, 2)]
+)
+def test_a_world_that_is_not_the_launchers_is_refused(environment: dict[str, str], world: int) -> None:
+    with pytest.raises(InputError, match="ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"):
+        launch.check(environment, world)
+
+
+def test_a_single_process_is_no_broken_promise() -> None:
+    launch.check({}, 1)
+    launch.check({"WORLD_SIZE": "1", "MASTER_PORT": "29500"}, 1)
+    launch.check({"WORLD_SIZE": "2", "MASTER_PORT": "29500"}, 2)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check ui
+.PHONY: demo test check soak ui
 demo: $(READY)
 	$(BIN)/python experiments/compare.py --dataset digits --n-real 200 --seeds 3 --num-synthetic 2000 --name demo \
 		--classifier.steps 200 --ddpm.steps 800 --vae.steps 1500 --gan.steps 1500
@@ -11,6 +11,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+soak: $(READY)  # bounded: 10 kills of each method on one and on two processes
+	$(BIN)/python tests/soak.py --kills 10
 
 check: $(READY)
 	$(BIN)/ruff check .

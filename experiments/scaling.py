@@ -1,0 +1,163 @@
+"""How training scales: images/s with this many processes, and what the gradients of a step cost on a ring of many.
+
+    OMP_NUM_THREADS=1 python experiments/scaling.py --dataset mnist
+    OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 \\
+        experiments/scaling.py --dataset mnist
+
+About a minute each on two CPU cores. Prints two tables and logs them as a run of the MLflow experiment
+`benchmarks`. The global batch is the same for any number of processes.
+"""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from tqdm import trange
+
+from harness import cli, data, evaluation, experiment, launch, methods, tracking
+from harness.errors import InputError
+from harness.training import Batches, train
+
+FOREVER = 1_000_000
+WARM_UP = 3
+BACKWARD = 2 / 3
+"""of a step's time: it computes the gradients of the inputs and of the weights, forward only the outputs"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured and computed."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, fashion-mnist or kmnist"""
+    data_root: str | None = None
+    """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
+    tracking_uri: str | None = None
+    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
+    methods: tuple[str, ...] = tuple(methods.names())
+    """generators, with their default hyperparameters"""
+    batch_size: int = 64
+    """images per step, over all processes"""
+    seconds: float = 3.0
+    """length of a block, about"""
+    repeats: int = 5
+    """blocks per method"""
+    worlds: tuple[int, ...] = (8, 64, 512)
+    """numbers of processes on the computed ring"""
+    gbits: tuple[float, ...] = (10, 25, 100, 400)
+    """speeds of its links, Gbit/s"""
+    images_per_s: float | None = None
+    """training speed of one process on the ring; by default what is measured here"""
+
+
+def main(plan: Plan = Plan()) -> None:
+    """Measure every method's training and compute its ring."""
+    if plan.repeats < 1 or plan.seconds <= 0 or (plan.images_per_s or 1) <= 0:
+        raise InputError("--repeats, --seconds and --images-per-s must be above 0")
+    accelerator = launch.accelerator()
+    dataset = data.load(plan.dataset, plan.data_root)
+    measured, ring = [], []
+    for name in plan.methods:
+        config = methods.find(name).Config(steps=FOREVER, batch_size=plan.batch_size)
+        model = experiment.build(name, config, evaluation.image_shape(dataset), seed=0)
+        model.prepare(accelerator)
+        batches = Batches((dataset.train, plan.batch_size), seed=0, accelerator=accelerator)
+        rates = blocks(model, batches, accelerator, plan)
+        measured.append(f"| {name} | {median(rates):.0f} [{min(rates):.0f}, {max(rates):.0f}] |")
+        per_process = plan.images_per_s or median(rates) / accelerator.num_processes
+        ring += ring_rows(name, gradient_bytes(model), per_process, plan)
+    if accelerator.is_main_process:
+        report(measured, ring, accelerator, plan)
+
+
+def blocks(model: Any, batches: Batches, accelerator: Accelerator, plan: Plan) -> list[float]:
+    """Images/s of each block; all processes take the same number of steps."""
+    training = train(model, batches, FOREVER)
+
+    def seconds_for(steps: int) -> float:
+        accelerator.wait_for_everyone()
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(training)
+        accelerator.wait_for_everyone()
+        return time.perf_counter() - start
+
+    seconds_for(WARM_UP)
+    found = [math.ceil(plan.seconds / (seconds_for(WARM_UP) / WARM_UP))]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    turns = trange(
+        plan.repeats, desc=type(model).__name__, delay=2, disable=None if accelerator.is_main_process else True
+    )
+    return [found[0] * batches.size / seconds_for(found[0]) for _ in turns]
+
+
+def gradient_bytes(model: Any) -> int:
+    """Bytes of the float32 gradients of all networks that a step may update."""
+    groups = [group for optimizer in model.optimizers for group in optimizer.param_groups]
+    return sum(weight.numel() * 4 for group in groups for weight in group["params"])
+
+
+def ring_seconds(num_bytes: float, world: int, gbit: float) -> float:
+    """What an all-reduce over a ring takes by bandwidth alone (Patarasuk & Yuan 2009).
+
+    Every process sends, and receives, 2 (world - 1) / world times the bytes.
+    """
+    return 8 * sent(num_bytes, world) / (gbit * 1e9)
+
+
+def sent(num_bytes: float, world: int) -> float:
+    """Bytes that each process sends."""
+    return 2 * (world - 1) / world * num_bytes
+
+
+def hiding_batch(seconds: float, images_per_s: float) -> int:
+    """Images per process whose backward pass takes as long as the gradients are under way."""
+    return math.ceil(seconds * images_per_s / BACKWARD)
+
+
+def ring_rows(name: str, num_bytes: int, images_per_s: float, plan: Plan) -> list[str]:
+    rows = []
+    for world in plan.worlds:
+        times = [ring_seconds(num_bytes, world, gbit) for gbit in plan.gbits]
+        cells = [f"{seconds * 1e3:.3g} ({hiding_batch(seconds, images_per_s)})" for seconds in times]
+        rows.append(f"| {' | '.join([name, str(world), f'{sent(num_bytes, world) / 1e6:.2f}', *cells])} |")
+    return rows
+
+
+def report(measured: list[str], ring: list[str], accelerator: Accelerator, plan: Plan) -> None:
+    world, threads = accelerator.num_processes, torch.get_num_threads()
+    links = [f"{gbit:g} Gbit/s, ms (batch)" for gbit in plan.gbits]
+    text = "\n".join(
+        [
+            f"| method | images/s, {world} processes of {threads} threads |",
+            "|---|---|",
+            *measured,
+            "",
+            f"| {' | '.join(['method', 'processes', 'MB sent', *links])} |",
+            "|---" * (3 + len(links)) + "|",
+            *ring,
+            "",
+            "Median [min, max] of blocks. In brackets: images per process behind whose backward pass the ring hides.",
+        ]
+    )
+    print(text)
+    facts = {"world_size": world, "num_threads": threads, "device": accelerator.device.type}
+    with tracking.run(
+        "benchmarks",
+        f"scaling {plan.dataset}",
+        tags={"kind": "benchmark", "dataset": plan.dataset},
+        params={**dataclasses.asdict(plan), **facts, "precision": accelerator.mixed_precision},
+        tracking_uri=plan.tracking_uri,
+    ) as run:
+        run.text(text + "\n", "scaling.md")
+
+
+if __name__ == "__main__":
+    cli.main(main)

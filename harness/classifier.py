@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -106,10 +107,18 @@ def build(config: Config, shape: ImageShape, seed: int) -> Classifier:
 
 
 @torch.inference_mode()
-def predict(classifier: Classifier, images: Tensor, chunk: int = 2000) -> Tensor:
-    """Predicted labels int64 [n] of uint8 images [n, C, H, W]."""
+def predict(
+    classifier: Classifier, images: Tensor, accelerator: Accelerator | None = None, chunk: int = 2000
+) -> Tensor:
+    """Predicted labels int64 [n], on the CPU, of uint8 images [n, C, H, W].
+
+    With an accelerator its processes share the images, each seen once, and all have all predictions.
+    """
     device = next(classifier.parameters()).device
-    return torch.cat([classifier(to_float(part.to(device))).argmax(1) for part in images.split(chunk)])
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    mine = images.tensor_split(world)[rank]
+    predicted = torch.cat([classifier(to_float(part.to(device))).argmax(1).cpu() for part in mine.split(chunk)])
+    return torch.cat(gather_object([predicted])) if world > 1 else predicted
 
 
 def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
@@ -122,9 +131,9 @@ def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, flo
             "f1": MulticlassF1Score(num_classes, average="macro"),
         }
     )
-    return {name: float(value) for name, value in metrics(predicted.cpu(), labels.cpu()).items()}
+    return {name: float(value) for name, value in metrics(predicted, labels.cpu()).items()}
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Counts int64 [classes, classes]: true label by row, predicted by column."""
-    return MulticlassConfusionMatrix(num_classes)(predicted.cpu(), labels.cpu())
+    return MulticlassConfusionMatrix(num_classes)(predicted, labels.cpu())

@@ -3,10 +3,12 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from harness import classifier
 from harness.classifier import Classifier
@@ -42,26 +44,35 @@ def judge(dataset: Dataset, folder: Path, accelerator: Accelerator) -> tuple[Cla
     It is trained once, by one process alone so that its weights do not depend on how many there are, and
     kept in `folder`. It never sees the test split.
     """
-    key = hashlib.sha256(f"{dataset.train.digest}{JUDGE}".encode()).hexdigest()[:16]
-    path = folder / f"{dataset.name}-{key}.safetensors"
+    found: list[Any] = [_judge_weights(dataset, folder) if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
     model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
-    with accelerator.main_process_first():
-        if not path.exists():
-            model.prepare(None)
-            batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
-            for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
-                pass
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}")  # another run may be training it as well
-            save_weights(model, aside)
-            aside.replace(path)
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(found[0])
     return model.to(accelerator.device).eval(), weights_digest(model)
 
 
-def conditional_accuracy(judge: Classifier, samples: Images, num_classes: int) -> dict[str, float]:
+def _judge_weights(dataset: Dataset, folder: Path) -> dict[str, Tensor]:
+    key = hashlib.sha256(f"{dataset.train.digest}{JUDGE}".encode()).hexdigest()[:16]
+    path = folder / f"{dataset.name}-{key}.safetensors"
+    if not path.exists():
+        model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
+        model.prepare(None)
+        batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
+        for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
+            pass
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")  # another run may be training it as well
+        save_weights(model, aside)
+        aside.replace(path)
+    return load_file(path)
+
+
+def conditional_accuracy(
+    judge: Classifier, samples: Images, num_classes: int, accelerator: Accelerator
+) -> dict[str, float]:
     """Share (0 … 1) of a set in which the judge sees the label that was asked for: overall and per class."""
-    agrees = (classifier.predict(judge, samples.images).cpu() == samples.labels).float()
+    agrees = (classifier.predict(judge, samples.images, accelerator) == samples.labels).float()
     per_class = {
         f"samples/conditional_accuracy_class_{label}": float(agrees[samples.labels == label].mean())
         for label in range(num_classes)
@@ -83,11 +94,11 @@ def classification_accuracy_score(
     for _ in shown(training, "CAS", config.steps, batches.size, accelerator.is_main_process):
         pass
     model.eval()
-    scores = {"samples/cas": accuracy(model, dataset.test)}
+    scores = {"samples/cas": accuracy(model, dataset.test, accelerator)}
     if len(dataset.validation):
-        scores["validation/cas"] = accuracy(model, dataset.validation)
+        scores["validation/cas"] = accuracy(model, dataset.validation, accelerator)
     return scores
 
 
-def accuracy(model: Classifier, images: Images) -> float:
-    return float((classifier.predict(model, images.images).cpu() == images.labels).float().mean())
+def accuracy(model: Classifier, images: Images, accelerator: Accelerator) -> float:
+    return float((classifier.predict(model, images.images, accelerator) == images.labels.cpu()).float().mean())

@@ -45,7 +45,7 @@ class Common:
     """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
     checkpoint_every: int = 1000
     """steps between two checkpoints; the last step always has one"""
-    process_timeout: float = 60.0
+    process_timeout: float = 180.0
     """seconds after which a process that waits for another one gives up, and the run with it"""
 
 
@@ -118,7 +118,7 @@ def generator(
         )
         training_s = progress.device_seconds
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
-        scores = evaluation.conditional_accuracy(judge, samples, shape.num_classes)
+        scores = evaluation.conditional_accuracy(judge, samples, shape.num_classes, accelerator)
         scores |= evaluation.classification_accuracy_score(
             samples, dataset, classifier.Config(), settings.seed, accelerator
         )
@@ -291,7 +291,7 @@ def classify(
         if arm.samples is not None:
             run.data(f"{arm.name} samples", arm.samples.digest, arm.run or "control", "augmentation")
             if "samples/conditional_accuracy" not in known:
-                known |= evaluation.conditional_accuracy(judge, arm.samples, dataset.num_classes)
+                known |= evaluation.conditional_accuracy(judge, arm.samples, dataset.num_classes, accelerator)
         model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
         model.prepare(accelerator)
         sources = classifier.mixture(config, dataset.real, arm.samples)
@@ -300,7 +300,7 @@ def classify(
         for _ in resumable(progress, batches, config.steps, config.steps, run):
             pass
         run.metrics({**known, "cost/training_device_seconds": progress.device_seconds}, config.steps)
-        test = _score(model.eval(), dataset, run, config.steps)
+        test = _score(model.eval(), dataset, run, config.steps, accelerator)
         if accelerator.is_main_process:
             print(f"classifier, arm {arm.name}: test accuracy {test['test/accuracy']:.2%}, run {run.id}")
     return run.id or None
@@ -327,12 +327,14 @@ def classifier_cell(
     )
 
 
-def _score(model: classifier.Classifier, dataset: Dataset, run: Run, step: int) -> dict[str, float]:
+def _score(
+    model: classifier.Classifier, dataset: Dataset, run: Run, step: int, accelerator: Accelerator
+) -> dict[str, float]:
     """Scores and confusion matrix on the validation split, where there is one, and on the test split."""
     scores: dict[str, float] = {}
     for split, images in (("validation", dataset.validation), ("test", dataset.test)):
         if len(images):
-            predicted = classifier.predict(model, images.images)
+            predicted = classifier.predict(model, images.images, accelerator)
             found = classifier.scores(predicted, images.labels, dataset.num_classes)
             scores |= {f"{split}/{name}": value for name, value in found.items()}
             matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)

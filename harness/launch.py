@@ -25,7 +25,7 @@ STORE_TIMEOUT_S = 5.0
 WORKS_ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N SCRIPT"
 
 
-def accelerator(timeout_s: float = 60.0) -> Accelerator:
+def accelerator(timeout_s: float = 180.0) -> Accelerator:
     """This process's Accelerator, with the precision and the devices that the launcher has set.
 
     `timeout_s`: a process that waits longer than this for another one fails, and with it the run.

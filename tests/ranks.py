@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import data, experiment, launch, methods, sampling
+from harness import classifier, data, evaluation, experiment, launch, methods, sampling
 from harness.methods import ImageShape
 from harness.training import Batch, Batches, train
 
@@ -53,7 +53,7 @@ def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerat
 
 
 def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
-    """Per variant: float32 gradients of the first step, weights after STEPS, and the digest of samples."""
+    """Per variant: float32 gradients of the first step, weights after STEPS, and the digest of samples; scores."""
     found = {}
     for variant in VARIANTS:
         begun = trained(variant, torch.float32, 1, accelerator, accumulate)
@@ -68,6 +68,8 @@ def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
             "float64": double.state_dict(),
             "samples": samples.digest,
         }
+    judge = classifier.build(classifier.Config(), ImageShape(1, 8, 8, 10), seed=0).eval()
+    found["scores"] = evaluation.conditional_accuracy(judge, data.load("digits", n_real=1001).real, 10, accelerator)
     return found
 
 

@@ -36,6 +36,11 @@ def one() -> dict[str, Any]:
     return ranks.results(Accelerator(cpu=True))
 
 
+def test_scores_count_every_image_once(several: list, one: dict) -> None:
+    """1,001 images, which no number of processes divides."""
+    assert all(found["scores"] == one["scores"] for found in several)
+
+
 @pytest.fixture(scope="module")
 def in_parts() -> dict[str, Any]:
     return ranks.results(Accelerator(cpu=True), accumulate=4)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import socket
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from harness import signals
 from harness.errors import InputError
@@ -34,8 +36,10 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
+    served = _fresh_store(timeout_s)
     made = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s))])
     check(os.environ, made.num_processes)
+    del served  # the processes have found each other, and hold it themselves
     if made.num_processes > 1:
         _store().set(f"process/{made.process_index}", f"{os.getpid()}@{platform.node()}")
     return made
@@ -64,6 +68,34 @@ def check(environment: "os._Environ[str] | dict[str, str]", world_size: int) -> 
 def restarted() -> bool:
     """Whether torchrun has started these processes again after one was lost (--max-restarts)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _fresh_store(timeout_s: float) -> TCPStore | None:
+    """Where torchrun's agent keeps one key-value store over restarts, have rank 0 serve a new one each time.
+
+    The agent's still holds the addresses of processes that are gone: whoever starts first again would call those
+    (pytorch#135712). Tells torch the new one's port by the environment.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    host, limit, until = os.environ["MASTER_ADDR"], timedelta(seconds=timeout_s), time.monotonic() + timeout_s
+    agent = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False, timeout=limit)
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+    served = None
+    if os.environ["RANK"] == "0":
+        served = TCPStore(host, 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+        agent.set("served at", str(served.port))
+    while served is None:
+        port = int(agent.get("served at"))  # of the last time, perhaps
+        try:
+            socket.create_connection((host, port), timeout=1).close()  # says nothing, where torch prints its stack
+            served = TCPStore(host, port, is_master=False, timeout=limit)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+    os.environ["MASTER_PORT"] = str(served.port)
+    return served
 
 
 # --- Who failed first ------------------------------------------------------------------------------------

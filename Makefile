@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check soak ui
+.PHONY: demo test check soak ui server
 demo: $(READY)
 	$(BIN)/python experiments/compare.py --dataset digits --n-real 200 --seeds 3 --num-synthetic 2000 --name demo \
 		--classifier.steps 200 --ddpm.steps 800 --vae.steps 1500 --gan.steps 1500
@@ -22,6 +22,9 @@ check: $(READY)
 
 ui: $(READY)
 	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1
+
+server: $(READY)  # for a team: passwords, PostgreSQL; MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator
+	$(BIN)/python -m harness.server
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv

@@ -17,6 +17,8 @@ METRICS = {
     "generator_sampling_s": "cost/generator_sampling_device_seconds",
     "classifier_training_s": "cost/training_device_seconds",
 }
+NUM_SYNTHETIC = "params.num_synthetic"
+COLUMNS = [*(f"tags.{tag}" for tag in TAGS), *(f"metrics.{metric}" for metric in METRICS.values()), NUM_SYNTHETIC]
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
@@ -24,9 +26,9 @@ def comparison_id(comparison: str | None = None, tracking_uri: str | None = None
 
     Raises InputError where the store has no such comparison, or several of that name.
     """
-    found = tracking.read_runs("tags.kind = 'comparison'", tracking_uri=tracking_uri)
+    found = tracking.read_runs("tags.kind = 'comparison'", tracking_uri=tracking_uri, columns=[])
     if found.empty:
-        store = tracking_uri or tracking.default_uri()
+        store = tracking.shown(tracking_uri or tracking.default_uri())
         raise InputError(f"no comparison in {store}: run experiments/compare.py, or give its --tracking-uri")
     found = found.sort_values("start_time", ascending=False)
     if comparison is None:
@@ -49,16 +51,15 @@ def comparison_cells(comparison: str | None = None, tracking_uri: str | None = N
     comparison: the parent's run id or unique run name; None is the newest one.
     """
     parent = comparison_id(comparison, tracking_uri)
-    children = tracking.read_runs(
-        f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'classifier'", tracking_uri=tracking_uri
-    )
+    cells = f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'classifier'"
+    children = tracking.read_runs(cells, tracking_uri=tracking_uri, columns=COLUMNS)
     if children.empty:
         raise InputError(f"comparison {parent} has no classifier cell yet; let experiments/compare.py run on")
     return finished_cells(children)
 
 
 def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per finished cell, from the classifier runs of one comparison (see `tracking.read_runs`).
+    """One row per finished cell, from the classifier runs of one comparison (`tracking.read_runs` with COLUMNS).
 
     Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
     conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
@@ -73,10 +74,10 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"no classifier cell of the comparison has finished ({states}); resume it first")
     cells = pd.DataFrame({"run_id": finished["run_id"]})
     for tag in TAGS:
-        cells[tag] = column(finished, f"tags.{tag}")
+        cells[tag] = finished[f"tags.{tag}"]
     for name, metric in METRICS.items():
-        cells[name] = pd.to_numeric(column(finished, f"metrics.{metric}"))
-    cells["num_synthetic"] = pd.to_numeric(column(finished, "params.num_synthetic")).astype("Int64")
+        cells[name] = finished[f"metrics.{metric}"]
+    cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
     for name in (*TAGS, "accuracy"):
         require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")
     for tag in ("n_real", "seed"):
@@ -93,11 +94,6 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"two finished cells for n_real {first.n_real}, {first.method}, seed {first.seed}; "
                          f"delete the one that is not meant, such as run {first.run_id}")  # fmt: skip
     return cells
-
-
-def column(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A column of `runs`, or NaN in every row where no run has it."""
-    return runs[name] if name in runs else pd.Series(float("nan"), index=runs.index)
 
 
 def require(holds: pd.Series, cells: pd.DataFrame, otherwise: str) -> None:

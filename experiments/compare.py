@@ -68,6 +68,7 @@ def main(
         tracking_uri=plan.tracking_uri,
         active=main_process,
         resume=known,
+        shared=True,
     ) as parent:
         for n_real in plan.n_real:
             for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
@@ -76,6 +77,11 @@ def main(
                     **{f.name: getattr(plan, f.name) for f in dataclasses.fields(Common)} | cell,
                 )
                 compare_arms(plan, hyperparameters, single, parent.id, accelerator)
+        parent.describe(
+            f"**{plan.name}**: {plan.dataset}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
+            f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
+            f"    python -m analysis.accuracy_table --comparison {parent.id}"
+        )
     if main_process:
         print(f"comparison {parent.id}: python -m analysis.accuracy_table --comparison {parent.id}")
 

@@ -1,12 +1,14 @@
 """Labels in, random digits out, on a CPU in seconds.
 
-    python experiments/generate.py --run RUN --labels 7 7 3 --out digits.png
+    python experiments/generate.py --model models:/ddpm@champion --labels 7 7 3 --out digits.png
+    python experiments/generate.py --run RUN --labels 7 7 3
 
 RUN is the id of a generator's run. The same labels and seed give the same digits.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -18,8 +20,10 @@ from harness.errors import InputError
 class Settings:
     """What to draw, and from which generator."""
 
-    run: str
-    """run id of a generator"""
+    model: str | None = None
+    """address of a generator's model: models:/METHOD@champion, models:/METHOD/VERSION"""
+    run: str | None = None
+    """instead of --model, the id of a generator's run"""
     labels: tuple[int, ...] = tuple(range(10))
     """a label for each image"""
     seed: int = 0
@@ -30,18 +34,27 @@ class Settings:
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings = Settings()) -> None:
     """Draw one image per label."""
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
-    if tracking.get_run(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
-        raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
-    with tracking.fetched(settings.run, "generator", settings.tracking_uri) as folder:
-        model = exported.restore(folder)
-    images = exported.generate(model, list(settings.labels), settings.seed)
+    images = exported.generate(generator(settings), list(settings.labels), settings.seed)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)
+
+
+def generator(settings: Settings) -> Any:
+    """The trained generator that is asked for."""
+    if settings.model and not settings.run:
+        with tracking.fetched_model(settings.model, settings.tracking_uri) as folder:
+            return exported.restore(folder)
+    if not settings.run or settings.model:
+        raise InputError("give one of --model, such as models:/ddpm@champion, and --run, a generator's run id")
+    if tracking.get_run(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
+        raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
+    with tracking.fetched(settings.run, "generator", settings.tracking_uri) as folder:
+        return exported.restore(folder)
 
 
 if __name__ == "__main__":

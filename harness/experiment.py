@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import os
+import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file
 
-from harness import classifier, data, evaluation, exported, launch, methods, pictures, sampling, served_model, tracking
+from harness import classifier, data, evaluation, exported, launch, methods, pictures, sampling, tracking
 from harness.arms import Arm
 from harness.data import Dataset, Images
 from harness.errors import InputError
@@ -59,6 +61,8 @@ class Single(Common):
     """seed of the splits, the weights, the order, the noise and the samples"""
     resume: str | None = None
     """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
+    register: bool = True
+    """whether a generator becomes a version of the registered model of its method, and may be its champion"""
 
 
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
@@ -122,9 +126,10 @@ def generator(
         scores |= evaluation.classification_accuracy_score(
             samples, dataset, classifier.Config(), settings.seed, accelerator
         )
-        run.metrics({**costs, **scores}, config.steps)
+        run.metrics({**costs, **scores, **_gpu_memory()}, config.steps)
+        run.describe(_headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
-            _log_generator(run, method, model, samples)
+            _log_generator(run, method, model, samples, settings.register)
             print(
                 f"{method}: conditional accuracy {scores['samples/conditional_accuracy']:.2%}, "
                 f"CAS {scores['samples/cas']:.2%}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
@@ -149,7 +154,7 @@ def unfinished(settings: Single, identity: dict[str, Any]) -> str | None:
         raise InputError(f"run {named} is finished; leave out --resume to train anew")
     if found.get("tags.cell") != cell:
         raise InputError(f"run {named} is of something else: {'; '.join(_differences(identity, found))}")
-    if not tracking.is_here(named) and any(key.startswith("metrics.") for key in found):
+    if not tracking.is_here(named):
         raise InputError(
             f"the journal of run {named} is not in {OUTPUTS / 'runs'}: go on where the run was, or train anew"
         )
@@ -232,13 +237,19 @@ def _train_generator(progress: Progress, batches: Batches, settings: Single, run
     steps, num_classes = model.config.steps, model.shape.num_classes
     labels = torch.arange(num_classes).repeat_interleave(GRID_DRAWS)
     grid_every = -(-steps // NUM_GRIDS)
+
+    def show(step: int) -> None:
+        grid = sampling.draw(model, labels, settings.seed, accelerator.device)
+        run.image("samples", pictures.grid(grid.images, GRID_DRAWS), step)
+
+    if progress.step == 0:
+        show(0)  # where the UI's slider begins
     for step in resumable(progress, batches, steps, settings.checkpoint_every, run):
         if (step + 1) % grid_every == 0 or step + 1 == steps:
-            grid = sampling.draw(model, labels, settings.seed, accelerator.device)
-            run.image("samples", pictures.grid(grid.images, GRID_DRAWS), step + 1)
+            show(step + 1)
 
 
-def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
+def _log_generator(run: Run, method: str, model: Any, samples: Images, register: bool) -> None:
     """The sample set, the pictures and the model."""
     shape: ImageShape = model.shape
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +261,7 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images) -> None:
         exported.export(trained, method, model, shape)
         for path in trained.iterdir():
             run.file(path, "generator")
-        served_model.log(run.id, trained, [0, 0, shape.num_classes - 1])
+        run.model(trained, [0, 0, shape.num_classes - 1], register)
     by_label = samples.labels.argsort(stable=True)
     first = [by_label[samples.labels[by_label] == label][:GRID_DRAWS] for label in range(shape.num_classes)]
     run.picture(pictures.grid(samples.images[torch.cat(first)], GRID_DRAWS), "pictures/samples.png")
@@ -289,7 +300,8 @@ def classify(
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
         known = dict(arm.metrics)
         if arm.samples is not None:
-            run.data(f"{arm.name} samples", arm.samples.digest, arm.run or "control", "augmentation")
+            source = f"runs:/{arm.run}/samples.npz" if arm.run else f"control {arm.name}"
+            run.data(f"{arm.name} samples", arm.samples.digest, source, "augmentation")
             if "samples/conditional_accuracy" not in known:
                 known |= evaluation.conditional_accuracy(judge, arm.samples, dataset.num_classes, accelerator)
         model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
@@ -300,7 +312,9 @@ def classify(
         for _ in resumable(progress, batches, config.steps, config.steps, run):
             pass
         run.metrics({**known, "cost/training_device_seconds": progress.device_seconds}, config.steps)
+        run.metrics(_gpu_memory(), config.steps)
         test = _score(model.eval(), dataset, run, config.steps, accelerator)
+        run.describe(_headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, test))
         if accelerator.is_main_process:
             print(f"classifier, arm {arm.name}: test accuracy {test['test/accuracy']:.2%}, run {run.id}")
     return run.id or None
@@ -370,11 +384,32 @@ def _params(config: Any, settings: Single, dataset: Dataset, accelerator: Accele
         "world_size": accelerator.num_processes,
         "accumulate": settings.accumulate,
         "device": accelerator.device.type,
+        "device_name": _device_name(accelerator),
         "num_threads": torch.get_num_threads(),
         "precision": accelerator.mixed_precision,
         "matmul_precision": torch.get_float32_matmul_precision(),
         "compile": compiler.backend.value.lower() if compiler else "no",
     }
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    on_gpu = accelerator.device.type == "cuda"
+    return torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def _headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
+    """A run's description in markdown: what it is, and its figures."""
+    rows = [f"| {name} | {value:.2%} |" for name, value in figures.items() if not name.startswith("cost/")]
+    rows += [f"| {name} | {value:.1f} s |" for name, value in figures.items() if name.startswith("cost/")]
+    title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
+    return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
+
+
+def _gpu_memory() -> dict[str, float]:
+    """Bytes that the main process's tensors had at most on its GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"cost/peak_gpu_memory_bytes": torch.cuda.max_memory_allocated()}
 
 
 def digest(*parts: Any) -> str:

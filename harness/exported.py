@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def restore(folder: Path) -> Any:
 def generate(model: Any, labels: list[int], seed: int) -> Tensor:
     """uint8 [n, C, H, W] for labels; the same seed and labels give the same images."""
     num_classes = model.shape.num_classes
-    wrong = [label for label in labels if not 0 <= label < num_classes]
+    wrong = sorted({label for label in labels if not 0 <= label < num_classes})
     if wrong or not labels:
-        raise InputError(f"labels must be one or more of 0 … {num_classes - 1}, not {wrong or 'none'}")
+        raise InputError(
+            f"labels must be one or more of 0 … {num_classes - 1}, not {reprlib.repr(wrong)[1:-1] or 'none'}"
+        )
     device = next(model.parameters()).device
     return sampling.draw(model, torch.tensor(labels), seed, device).images

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -41,19 +42,22 @@ class Journal:
             raise InputError(f"{path} is being written by another process: its run is still alive")
         self.position = _end_of_whole_lines(self._file)
         os.ftruncate(self._file, self.position)
-        self._synced = time.monotonic()
+        self._synced, self._one_at_a_time = time.monotonic(), threading.Lock()
 
     def append(self, **record: Any) -> None:
-        """Write one record of JSON values (NaN and infinities included)."""
+        """Write one record of JSON values (NaN and infinities included); threads may do so at once."""
         line = encode(record)
-        try:
-            written = os.write(self._file, line)
-            if written < len(line):  # the disk took a part; the rest tells why not
-                written += os.write(self._file, line[written:])
-        except OSError as error:
-            os.ftruncate(self._file, self.position)
-            raise InputError(f"the journal {self.path} cannot be written: {error.strerror}; free some space") from error
-        self.position += len(line)
+        with self._one_at_a_time:
+            try:
+                written = os.write(self._file, line)
+                if written < len(line):  # the disk took a part; the rest tells why not
+                    written += os.write(self._file, line[written:])
+            except OSError as error:
+                os.ftruncate(self._file, self.position)
+                raise InputError(
+                    f"the journal {self.path} cannot be written: {error.strerror}; free some space"
+                ) from error
+            self.position += len(line)
         if time.monotonic() - self._synced > self.fsync_interval_s:
             self.sync()
 

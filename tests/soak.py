@@ -1,5 +1,7 @@
 """Kill trainings at every kind of moment, go on, and compare bit for bit with one that was never killed.
 
+First the tracking server is killed under a training: the store must have everything once, with its time.
+
     python tests/soak.py --kills 10
 
 Every case is a real process, or two that find each other over loopback, killed with SIGKILL from outside.
@@ -8,6 +10,7 @@ Prints a line per case and their count; exit code 1 where any case differs.
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -22,8 +25,12 @@ from pathlib import Path
 
 import processes
 from processes import ForkServerProcess, wait
+from servers import TrackingServer
+
+from harness import journal
 
 STEPS, EVERY = 120, 20
+OUTAGE_STEPS = 3000
 METHODS = {
     "ddpm": ["--num-steps", "50", "--hidden-channels", "16", "--sampler-steps", "4"],
     "vae": [],
@@ -51,6 +58,13 @@ def start(folder: Path, method: str, world: int) -> list[ForkServerProcess]:
     return processes.start(folder, f"{method}.py", *flags(method), world=world)
 
 
+def sync(folder: Path, uri: str) -> ForkServerProcess:
+    (started,) = processes.start(
+        folder, str(processes.ROOT / "harness/tracking/__main__.py"), "sync", "--tracking-uri", uri
+    )
+    return started
+
+
 # --- Moments ---------------------------------------------------------------------------------------------
 
 
@@ -62,13 +76,18 @@ def moments(folder: Path, number: int, draw: random.Random) -> tuple[str, Callab
         return any(f'"step":{wanted - wanted % 10}' in text for text in _journals(folder))
 
     kinds: list[tuple[str, Callable[[], bool]]] = [
-        ("first steps", lambda: bool(_journals(folder))),
+        ("first steps", lambda: trains(folder)),
         ("checkpoint's write", lambda: any(folder.glob("outputs/runs/*/checkpoints/.writing-*"))),
         (f"step {step}", lambda: journaled(step)),
         ("sampling", lambda: any(folder.glob(f"outputs/runs/*/checkpoints/step-{STEPS:08d}-*"))),
         (f"step {step}", lambda: journaled(step)),
     ]
     return kinds[number % len(kinds)]
+
+
+def trains(folder: Path) -> bool:
+    """Whether a step was journaled."""
+    return any('"metrics":' in text for text in _journals(folder))
 
 
 def _journals(folder: Path) -> list[str]:
@@ -84,7 +103,8 @@ def outcome(folder: Path) -> Outcome:
         assert len(runs) == 1, f"{len(runs)} runs instead of one"
         ((run, status, artifacts),) = runs
         assert status == "FINISHED", f"the run is {status}"
-        rows = store.execute("select key, step, value from metrics where key not like 'cost/%'").fetchall()
+        timeless = " and ".join(f"key not like '{kind}/%'" for kind in ("cost", "system", "tracking"))
+        rows = store.execute(f"select key, step, value from metrics where {timeless}").fetchall()
         query = "select value from tags where run_uuid = ? and key = 'samples_digest'"
         samples = store.execute(query, (run,)).fetchone()[0]
     weights = Path(artifacts.removeprefix("file://")) / "generator" / "weights.safetensors"
@@ -118,6 +138,8 @@ def case(template: Path, folder: Path, method: str, world: int, number: int, see
         status, reason = closing(folder)
         assert status == "FAILED", f"rank 1 was killed, the run is {status}"
         assert reason.startswith("rank 1 "), reason
+    if number % 2:
+        assert wait([sync(folder, URI)]) == [0], "sync failed"
     again = wait(start(folder, method, world))
     assert again == [0] * world, f"going on after {name} ended with {again}: {_last_lines(folder)}"
     who = "all" if len(victims) == world else f"rank {started.index(victims[0])}"
@@ -169,6 +191,64 @@ def cases(methods: list[str], worlds: list[int], kills: int, seed: int) -> Itera
                     shutil.rmtree(killed)
 
 
+def outages(folder: Path, seed: int) -> tuple[str, str]:
+    """A server that is killed twice and started again, then killed for the whole second half of a training.
+
+    Returns the case and what was wrong with it: after `sync` the store must have each of the journal's metrics, once,
+    with its time, and those of a training whose server stayed.
+    """
+    folder.mkdir()
+    server = TrackingServer(folder)
+    server.start()
+    wanted = ["--n-real", "400", "--batch-size", "64", "--steps", str(OUTAGE_STEPS), "--epochs", "100000"]
+    wanted += ["--tracking-uri", server.uri]
+    draw, histories, seconds = random.Random(seed), [], []
+    try:
+        for name, downs in (("quiet", []), ("outages", [*sorted(draw.uniform(0.05, 0.45) for _ in range(2)), 0.5])):
+            place = folder / name
+            place.mkdir()
+            started = processes.start(place, "vae.py", *wanted)
+            for down in downs:
+                _at(place, started, int(down * OUTAGE_STEPS))
+                server.kill()
+                if down < 0.5:
+                    _at(place, started, int(down * OUTAGE_STEPS) + OUTAGE_STEPS // 50)
+                    server.start()
+            assert wait(started, 400) == [0], _last_lines(place)
+            if downs:
+                assert "are still to be sent" in processes.said(place)[1]
+                server.start()
+                for _ in range(2):
+                    assert wait([sync(place, server.uri)]) == [0], _last_lines(place)
+            histories.append(_stored_once(place, folder / "mlflow.db"))
+            seconds.append(histories[-1].pop(("cost/training_device_seconds", OUTAGE_STEPS)))
+    finally:
+        server.kill()
+    quiet, broken = ({key: v for key, v in h.items() if not key[0].startswith(("cost/", "system/"))} for h in histories)
+    wrong = "" if quiet == broken else f"{len(quiet.items() ^ broken.items())} metrics differ"
+    return f"server killed three times; training took {seconds[1] / seconds[0]:.3f} times as long", wrong
+
+
+def _at(folder: Path, started: list[ForkServerProcess], step: int) -> None:
+    until = time.monotonic() + processes.PATIENCE_S
+    while f'"step":{step - step % 10}' not in "".join(_journals(folder)):
+        assert started[0].is_alive(), _last_lines(folder)
+        assert time.monotonic() < until, f"step {step} did not come"
+        time.sleep(0.05)
+
+
+def _stored_once(folder: Path, database: Path) -> dict[tuple[str, int], float]:
+    """The metrics of the folder's run, which are those of its journal, row for row."""
+    (path,) = folder.glob("outputs/runs/*/journal")
+    records = [record for record, _ in journal.read(path) if "metrics" in record]
+    said = [(key, r["step"], value, r["time"]) for r in records for key, value in r["metrics"].items()]
+    with contextlib.closing(sqlite3.connect(database)) as store:
+        query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'tracking/%'"
+        rows = store.execute(query, (path.parent.name,)).fetchall()
+    assert sorted(rows) == sorted(said), f"{len(rows)} rows are stored, {len(said)} were said"
+    return {(key, step): value for key, step, value, _ in rows}
+
+
 def unbroken(template: Path, folder: Path, method: str, world: int) -> Outcome:
     """What a training gives that nobody kills."""
     shutil.copytree(template, folder)
@@ -191,15 +271,26 @@ def difference(expected: Outcome, found: Outcome) -> str:
     return ", ".join(parts)
 
 
+def bad_servers(number: int, seed: int) -> Iterator[tuple[str, str]]:
+    with tempfile.TemporaryDirectory() as place:
+        for index in range(number):
+            try:
+                yield outages(Path(place) / str(index), seed + index)
+            except AssertionError as error:
+                yield f"server killed three times, {index}", str(error)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--worlds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--outages", type=int, default=1, help="trainings whose server is killed three times")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     start_s, failed, total = time.monotonic(), 0, 0
-    for title, wrong in cases(arguments.methods, arguments.worlds, arguments.kills, arguments.seed):
+    kills = cases(arguments.methods, arguments.worlds, arguments.kills, arguments.seed)
+    for title, wrong in itertools.chain(bad_servers(arguments.outages, arguments.seed), kills):
         print(f"{title}: {wrong or 'equal'}", flush=True)
         failed, total = failed + bool(wrong), total + 1
     print(f"{total - failed} of {total} cases equal bit for bit, {time.monotonic() - start_s:.0f} s")

@@ -52,8 +52,7 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
         assert np.bincount(samples["labels"]).tolist() == [30] * 10
     with tracking.fetched(vae_run, "images", uri) as folder:
         steps = {int(re.findall(r"step\D(\d+)", path.name)[0]) for path in folder.glob("*.png")}
-    assert len(steps) == 10
-    assert max(steps) == 60
+    assert steps == set(range(0, 61, 6))
     with tracking.fetched(vae_run, "generator/generator.json", uri) as path:
         assert json.loads(path.read_text())["method"] == "vae"
 

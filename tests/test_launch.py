@@ -54,6 +54,11 @@ def until(condition: Callable[[], object], patience_s: float = 90) -> None:
         time.sleep(0.01)
 
 
+def stored_params(folder: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as store:
+        return [key for (key,) in store.execute("select key from params")]
+
+
 def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("outputs/runs/*/checkpoints/step-*"))
 
@@ -82,7 +87,7 @@ def test_a_signal_ends_all_processes_within_ten_seconds_with_a_checkpoint(
     world: int, number: signal.Signals, folder: Path
 ) -> None:
     started = processes.start(folder, "vae.py", *LONG, world=world)
-    until(lambda: list(folder.glob("outputs/runs/*/journal")))
+    until(lambda: soak.trains(folder))
     at = time.monotonic()
     for process in started:
         processes.kill(process, number)
@@ -96,7 +101,7 @@ def test_a_signal_ends_all_processes_within_ten_seconds_with_a_checkpoint(
 
 def test_a_signal_to_one_process_of_two_stops_both(folder: Path) -> None:
     started = processes.start(folder, "vae.py", *LONG, world=2)
-    until(lambda: list(folder.glob("outputs/runs/*/journal")))
+    until(lambda: soak.trains(folder))
     processes.kill(started[1], signal.SIGTERM)
     assert processes.wait(started) == [143, 143]
     assert soak.closing(folder)[0] == "KILLED"
@@ -139,7 +144,7 @@ def test_what_the_main_process_refuses_is_one_line_and_ends_the_others(folder: P
 
 def test_a_run_of_something_else_is_not_gone_on_with(folder: Path) -> None:
     started = processes.start(folder, "vae.py", *LONG)
-    until(lambda: list(folder.glob("outputs/runs/*/sent")))
+    until(lambda: "latent_size" in stored_params(folder))
     processes.kill(started[0], signal.SIGKILL)
     processes.wait(started)
     (run,) = (path.name for path in folder.glob("outputs/runs/*"))

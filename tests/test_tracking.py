@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,9 @@ def test_children_parents_and_resumed_runs(uri: str) -> None:
         pass
     assert tracking.get_run(child.id, uri)["parent_run_id"] == parent.id
     with started(uri, resume=parent.id) as again:
-        assert tracking.get_run(parent.id, uri)["status"] == "RUNNING"
+        limit = time.monotonic() + 30
+        while tracking.get_run(parent.id, uri)["status"] != "RUNNING":
+            assert time.monotonic() < limit
     assert again.id == parent.id
     assert tracking.get_run(parent.id, uri)["status"] == "FINISHED"
 
@@ -145,3 +148,17 @@ def test_unknown_runs_artifacts_and_stores_are_named(uri: str, tmp_path: Path) -
     with pytest.raises(InputError, match="there is no MLflow store at sqlite:///"):
         tracking.read_runs(tracking_uri=f"sqlite:///{tmp_path}/nowhere.db")
     assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_the_shortest_run_has_its_costs_and_system_metrics(uri: str) -> None:
+    with started(uri) as run:
+        run.describe("**a run**")
+    row = tracking.get_run(run.id, uri)
+    assert 0 <= row["metrics.system/cpu_utilization_percentage"] <= 100
+    assert row["metrics.system/system_memory_usage_megabytes"] > 0
+    assert row["metrics.cost/peak_memory_bytes"] > 50e6
+    assert 0 < row["metrics.cost/wall_seconds"] < 60
+    assert row["tags.mlflow.note.content"] == "**a run**"
+    with started(uri, parent=run.id) as child:
+        child.describe("**a child**")
+    assert f"(#/runs/{run.id})" in tracking.get_run(child.id, uri)["tags.mlflow.note.content"]

@@ -1,0 +1,27 @@
+"""Credentials out of what is stored and printed."""
+
+import os
+import re
+from urllib.parse import quote
+
+NAMES = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
+SHORTEST = 6
+IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
+"""USER:PASSWORD@ of an address; a password may itself have an @."""
+
+
+def redacted(text: str) -> str:
+    """The text without users and passwords in addresses, and without the values of the environment's secrets.
+
+    A secret is a variable with a name such as MLFLOW_TRACKING_PASSWORD, AWS_SECRET_ACCESS_KEY or HF_TOKEN and a
+    value of at least SHORTEST characters: shorter ones would be found in harmless words.
+    """
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return IN_ADDRESS.sub("***@", text)
+
+
+def _secrets() -> list[str]:
+    """Values as they are and as they stand in an address, long ones first: one may be a part of another."""
+    values = {value for name, value in os.environ.items() if NAMES.search(name) and len(value) >= SHORTEST}
+    return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)

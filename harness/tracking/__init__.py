@@ -1,0 +1,40 @@
+"""Runs in MLflow: how they are written, sent and read. Beside `harness.served_model` nothing else knows MLflow.
+
+No part of it imports torch, so that a table can be read without.
+"""
+
+from harness.tracking import settings  # noqa: F401  # isort: split
+from harness.tracking.artifacts import fetched, fetched_model
+from harness.tracking.closing import reap, sync
+from harness.tracking.reading import (
+    find_finished,
+    find_run,
+    find_unfinished,
+    get_run,
+    is_here,
+    read_histories,
+    read_runs,
+)
+from harness.tracking.stores import OUTPUTS, client, default_uri, shown
+from harness.tracking.writing import Run, log_files, run
+
+__all__ = [
+    "OUTPUTS",
+    "Run",
+    "client",
+    "default_uri",
+    "fetched",
+    "fetched_model",
+    "find_finished",
+    "find_run",
+    "find_unfinished",
+    "get_run",
+    "is_here",
+    "log_files",
+    "read_histories",
+    "read_runs",
+    "reap",
+    "run",
+    "shown",
+    "sync",
+]

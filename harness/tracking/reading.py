@@ -1,0 +1,164 @@
+"""The read side: runs and the histories of their metrics as tidy frames."""
+
+import math
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Experiment, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from harness import journal
+from harness.errors import InputError
+from harness.tracking import cache
+from harness.tracking.searching import Row, Search, number, row
+from harness.tracking.shipping import JOURNAL
+from harness.tracking.stores import OUTPUTS, answering, default_uri, exists, reading_client, shown
+
+INFO = ["run_id", "experiment", "status", "name", "start_time", "end_time", "parent_run_id"]
+KINDS = ("metrics.", "params.", "tags.")
+HISTORY = ["run_id", "key", "step", "time", "value"]
+REQUESTS = 4  # at a time
+UNKNOWN = (400, 404)  # what a store answers to an id that is not one, and to one that it does not have
+
+
+def read_runs(
+    filter_string: str = "",
+    experiments: Sequence[str] | None = None,
+    tracking_uri: str | None = None,
+    columns: Sequence[str] | None = None,
+    refresh: bool = False,
+) -> pd.DataFrame:
+    """Runs as a tidy frame, a row each, all pages; newest first.
+
+    Columns: run_id, experiment, status, name, start_time, end_time (UTC), parent_run_id, then `metrics.NAME` (last
+    value), `params.NAME` and `tags.NAME` in the order of the alphabet; with `columns` only those of the latter, in
+    that order, NaN where no run has one. `experiments` are names, all by default; the store evaluates the filter.
+
+    An answer of 500 runs and more is kept under outputs/cache, and the next one reads only the runs that have
+    changed: new, unfinished, ended, resumed, deleted or restored ones, and those whose records arrived late. What
+    others than the harness change in a finished run afterwards (a tag set in the UI, a new name) is seen with
+    `refresh`, which reads everything. Clocks of writers and readers may differ by ten minutes.
+
+    Raises InputError for a store that is away or refuses the filter, and for a column that cannot be one.
+    """
+    for name in columns or ():
+        if name not in INFO and not name.startswith(KINDS):
+            raise InputError(f"no column {name!r}: they are {', '.join(INFO)}, metrics.NAME, params.NAME and tags.NAME")
+    with answering(tracking_uri):
+        search = _search(filter_string, experiments, tracking_uri)
+        return _frame(cache.rows(search, refresh).values(), search.experiments, columns)
+
+
+def read_histories(
+    run_ids: Sequence[str], keys: Sequence[str] | None = None, tracking_uri: str | None = None
+) -> pd.DataFrame:
+    """All values that runs have logged of metrics, in long form, by run and key as given, then step and time.
+
+    Columns: run_id, key, step, time (UTC), value. All keys by default; a run that has no such key has no rows.
+    Raises InputError for an id that the store does not have, and for a store that is away.
+    """
+    with answering(tracking_uri):
+        search = _search("", None, tracking_uri)
+        known = search.rows_of(dict.fromkeys(run_ids))
+        unknown = [run_id for run_id in run_ids if run_id not in known]
+        if unknown:
+            raise InputError(_no_run(unknown[0], tracking_uri))
+        pairs = [(run_id, key) for run_id in dict.fromkeys(run_ids) for key in _keys(known[run_id], keys)]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            histories = list(pool.map(lambda pair: search.store.get_metric_history(*pair), pairs))
+    values = [
+        (run_id, key, metric.step, metric.timestamp, number(metric.value))
+        for (run_id, key), history in zip(pairs, histories, strict=True)
+        for metric in sorted(history, key=_moment)
+    ]
+    frame = pd.DataFrame(values, columns=HISTORY)
+    return frame.assign(time=pd.to_datetime(frame["time"].astype("int64"), unit="ms"))
+
+
+def _keys(run: Row, keys: Sequence[str] | None) -> list[str]:
+    own = sorted(name.removeprefix("metrics.") for name in run if name.startswith("metrics."))
+    return own if keys is None else [key for key in keys if key in own]
+
+
+def _moment(metric: Metric) -> tuple[int, int]:
+    return metric.step, metric.timestamp
+
+
+def _frame(rows: Collection[Row], experiments: dict[str, str], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    if columns is None:
+        names = {name for run in rows for name in run}
+        columns = sorted(name for name in names if name.startswith(KINDS))
+    frame = pd.DataFrame({name: [run.get(name, math.nan) for run in rows] for name in dict.fromkeys([*INFO, *columns])})
+    times = {name: _times(frame[name]) for name in ("start_time", "end_time")}
+    return frame.assign(experiment=frame["experiment"].map(experiments), **times)
+
+
+def _times(ms: pd.Series) -> pd.Series:
+    return pd.to_datetime(ms.astype("Int64"), unit="ms")
+
+
+def find_run(filter_string: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the newest run that a filter finds; None where there is none, or no store yet."""
+    if not exists(tracking_uri or default_uri()):
+        return None
+    with answering(tracking_uri):
+        found = _search(filter_string, None, tracking_uri).newest()
+    return found["run_id"] if found else None
+
+
+def find_finished(tag: str, value: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
+    """The id of a finished run with a tag, such as its `cell`, under one parent or anywhere."""
+    condition = f"tags.{tag} = '{value}' and attributes.status = 'FINISHED'"
+    if parent:
+        condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    return find_run(condition, tracking_uri)
+
+
+def find_unfinished(cell: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the newest run of a cell that was cut off, has its journal here, and is alive in no process."""
+    if not exists(tracking_uri or default_uri()):
+        return None
+    with answering(tracking_uri):
+        found = _search(f"tags.cell = '{cell}' and attributes.status != 'FINISHED'", None, tracking_uri).rows()
+    here = (run_id for run_id in found if is_here(run_id))
+    return next((run_id for run_id in here if journal.is_free(OUTPUTS / "runs" / run_id / JOURNAL)), None)
+
+
+def is_here(run_id: str) -> bool:
+    """Whether a run was written from this folder: it has its journal and its checkpoints."""
+    return (OUTPUTS / "runs" / run_id / JOURNAL).exists()
+
+
+def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
+    """One run as a row of `read_runs`. Raises InputError for an id that the store does not have."""
+    with answering(tracking_uri):
+        store = reading_client(tracking_uri)
+        try:
+            run = store.get_run(run_id)
+        except MlflowException as error:
+            if error.get_http_status_code() not in UNKNOWN:
+                raise
+            raise InputError(_no_run(run_id, tracking_uri)) from error
+        experiment = store.get_experiment(run.info.experiment_id)
+    frame = _frame([row(run)], {experiment.experiment_id: experiment.name})
+    return {name: frame[name].iloc[0] for name in map(str, frame)}
+
+
+def _search(filter_string: str, experiments: Sequence[str] | None, tracking_uri: str | None) -> Search:
+    store = reading_client(tracking_uri)
+    known: list[Experiment] = []
+    token, more = None, True
+    while more:
+        page = store.search_experiments(page_token=token)
+        known += page
+        token = page.token
+        more = bool(token)
+    wanted = {e.experiment_id: e.name for e in known if experiments is None or e.name in experiments}
+    return Search(store, wanted, filter_string)
+
+
+def _no_run(run_id: str, tracking_uri: str | None) -> str:
+    return f"no run {run_id!r} in {shown(tracking_uri or default_uri())}; the UI's run page shows a run's id"

@@ -1,0 +1,97 @@
+"""One question to the store, which runs there are: all pages of the answer, as plain rows."""
+
+import contextlib
+import gc
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.store.entities import PagedList
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.search_utils import SearchUtils
+
+PAGE = 1000  # runs in a request; 10,000 take longer than a request may
+IDS = 200  # in a condition
+
+Row = dict[str, Any]
+"""A run in the types of JSON: times in ms since the epoch, `experiment` by id, then `metrics.NAME` and so on."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """The runs of some experiments that the store finds with a filter."""
+
+    store: MlflowClient
+    experiments: dict[str, str]
+    """names by id"""
+    filter_string: str = ""
+
+    def rows(self, condition: str = "", view: int = ViewType.ACTIVE_ONLY) -> dict[str, Row]:
+        """All of them, by id, newest first; with `condition` only those for which it holds too."""
+        found: dict[str, Row] = {}
+        token, more = None, bool(self.experiments)
+        while more:
+            page = self._page(condition, view, PAGE, token)
+            found |= {run.info.run_id: row(run) for run in page}
+            token = page.token
+            more = bool(token)
+        return found
+
+    def rows_of(self, run_ids: Iterable[str]) -> dict[str, Row]:
+        """Those among `run_ids`, by id."""
+        ids, found = list(run_ids), {}
+        for first in range(0, len(ids), IDS):
+            listed = ", ".join(f"'{run_id}'" for run_id in ids[first : first + IDS])
+            found |= self.rows(f"attributes.run_id IN ({listed})")
+        return found
+
+    def newest(self) -> Row | None:
+        page = self._page("", ViewType.ACTIVE_ONLY, 1) if self.experiments else []
+        return row(page[0]) if page else None
+
+    def ends_with(self, run_ids: list[str]) -> bool:
+        """Whether the store finds as many runs as these, and the same one last. Costs the reading of one run."""
+        token = SearchUtils.create_page_token(len(run_ids) - 1).decode() if len(run_ids) > 1 else None
+        page = self._page("", ViewType.ACTIVE_ONLY, 1, token)
+        return [run.info.run_id for run in page] == run_ids[-1:] and not page.token
+
+    def _page(self, condition: str, view: int, size: int, token: str | None = None) -> PagedList[Run]:
+        both = " and ".join(part for part in (self.filter_string, condition) if part.strip())
+        with _collecting_no_garbage():
+            return self.store.search_runs(list(self.experiments), both, view, size, page_token=token)
+
+
+@contextlib.contextmanager
+def _collecting_no_garbage() -> Iterator[None]:
+    """A page of a database is 40,000 objects that all live: looking for dead ones among them takes 40 % of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def row(run: Run) -> Row:
+    return {
+        "run_id": run.info.run_id,
+        "experiment": run.info.experiment_id,
+        "status": run.info.status,
+        "name": run.info.run_name,
+        "start_time": run.info.start_time,
+        "end_time": run.info.end_time or None,
+        "parent_run_id": run.data.tags.get(MLFLOW_PARENT_RUN_ID),
+        **{f"metrics.{key}": number(value) for key, value in run.data.metrics.items()},
+        **{f"params.{key}": value for key, value in run.data.params.items()},
+        **{f"tags.{key}": value for key, value in run.data.tags.items()},
+    }
+
+
+def number(value: float) -> float:
+    """A metric's value as it was logged: MLflow's databases keep infinities as the largest finite numbers."""
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value

@@ -1,0 +1,185 @@
+"""Real servers for the tests, on loopback, ended with all their processes."""
+
+import contextlib
+import http.client
+import http.server
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import environment
+
+from harness.errors import InputError
+
+PATIENCE_S = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def installed(find: Callable[[], object]) -> None:
+    """Skip a test on a machine without what it needs; in CI, which installs that, fail."""
+    try:
+        find()
+    except InputError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+class TrackingServer:
+    """An MLflow server on a sqlite store, which can be killed and started again at the same address.
+
+    The store is in `folder`, with the server's log, where none is given.
+    """
+
+    def __init__(self, folder: Path, store: str | None = None) -> None:
+        self.folder, self.store = folder, store or f"sqlite:///{folder}/mlflow.db"
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", self.store, "--artifacts-destination",
+            str(self.folder / "artifacts"),
+        ]  # fmt: skip
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+            return answer.status == 200
+        return False
+
+    def kill(self) -> None:
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class Gate:
+    """A way to a server that can be made bad: `mode` is open, 500, 403 or hang."""
+
+    def __init__(self, port: int) -> None:
+        self.mode, self.refused = "open", 0
+        gate = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.0"
+
+            def answer(self) -> None:
+                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if gate.mode == "open":
+                    self.pass_on(content)
+                    return
+                gate.refused += 1
+                if gate.mode == "hang":
+                    gate._ended.wait(PATIENCE_S)
+                    return
+                self.send_response(int(gate.mode))
+                self.end_headers()
+
+            def pass_on(self, content: bytes) -> None:
+                way = http.client.HTTPConnection("127.0.0.1", port)
+                way.request(self.command, self.path, content, dict(self.headers))
+                answered = way.getresponse()
+                body = answered.read()
+                self.send_response(answered.status)
+                self.send_header("Content-Type", answered.headers.get("Content-Type", "text/plain"))
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._ended = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class TeamServer:
+    """`python -m harness.server` in a folder of its own, whose PostgreSQL can be stopped and started below it."""
+
+    def __init__(self) -> None:
+        self.user, self.password = "anna", secrets.token_hex(12)  # what stands in this file stands in runs' diffs
+        # Open to all but in its parts: as root PostgreSQL is another user, who may not enter pytest's folders.
+        self.folder = Path(tempfile.mkdtemp(prefix="team-"))
+        self.folder.chmod(0o755)
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.log = self.folder / "server.log"
+        self.credentials = {"MLFLOW_TRACKING_USERNAME": self.user, "MLFLOW_TRACKING_PASSWORD": self.password}
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "server" / "postgres"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "harness.server", "--port", str(self.port), "--workers", "1", "--folder",
+                 "server"],
+                cwd=self.folder, env=environment(**self.credentials), stdout=log, stderr=log,
+            )  # fmt: skip
+        until = time.monotonic() + PATIENCE_S
+        while f"{self.uri} answers" not in self.log.read_text():
+            assert self._process.poll() is None, self.log.read_text()[-2000:]
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.2)
+
+    def stop(self) -> int:
+        """End it as a service manager does; returns the exit code."""
+        assert self._process
+        self._process.terminate()
+        return self._process.wait(60)
+
+    def remove(self) -> None:
+        if self._process and self._process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.folder)
+
+    def database_url(self) -> str:
+        """For a client beside the server: its database, which needs no password of the folder's owner."""
+        sockets = (self.data / "postmaster.pid").read_text().splitlines()[4]
+        return f"postgresql+psycopg://harness@/postgres?host={sockets}"

@@ -1,0 +1,373 @@
+"""A logged generator: served by `mlflow models serve`, registered by the rule, drawn from by its address."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Launch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from PIL import Image
+from processes import environment
+
+from experiments import generate
+from harness import exported, served_model, tracking
+from harness.errors import InputError
+from harness.tracking import registry
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def uri(place: Path) -> str:
+    return f"sqlite:///{place}/outputs/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def runs(forked: Launch) -> list[str]:
+    """Two generators' runs, of which the second has learned nothing."""
+    ids = []
+    for steps in ("60", "2"):
+        small = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32", "--steps", steps)
+        done = forked("experiments/vae.py", *small)
+        assert done.returncode == 0, done.stderr
+        ids += re.findall(r"run ([0-9a-f]{32})", done.stdout)
+    return ids
+
+
+@pytest.fixture(scope="module")
+def champion(runs: list[str], uri: str) -> Any:
+    """The trained generator, as `exported.restore` reads it from the registered model's artifacts."""
+    assert len(runs) == 2
+    with tracking.fetched_model("models:/vae@champion", uri) as folder:
+        return exported.restore(folder)
+
+
+def drawn(model: Any, labels: list[int], seed: int) -> np.ndarray:
+    return exported.generate(model, labels, seed).permute(0, 2, 3, 1).numpy()
+
+
+# --- Served ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(runs: list[str], place: Path) -> Iterator[str]:
+    """The address of the champion, served as README.md says."""
+    assert runs
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/vae@champion",
+        "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # MLflow starts `uvicorn` by name
+    variables = environment(MLFLOW_TRACKING_URI="sqlite:///outputs/mlflow.db", PATH=path)
+    log = place / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=place, env=variables, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while not answers(f"http://127.0.0.1:{port}/ping"):
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < until, "the model's server did not start"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
+        return answer.status == 200
+    return False
+
+
+def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": {"label": [7, 7, 3], "seed": 5}},
+        {"inputs": {"label": [7, 7, 3]}, "params": {"seed": 5}},
+        {"inputs": {"label": [7, 7, 3], "seed": 5}, "params": {"seed": 6}},
+        {"dataframe_split": {"columns": ["label", "seed"], "data": [[7, 5], [7, 5], [3, 5]]}},
+        {"dataframe_split": {"columns": ["label"], "data": [[7], [7], [3]]}, "params": {"seed": 5}},
+        {"dataframe_records": [{"label": 7, "seed": 5}, {"label": 7}, {"label": 3}]},
+    ],
+    ids=json.dumps,
+)
+def test_a_request_is_answered_with_its_digits(served: str, body: Any, champion: Any) -> None:
+    status, answer = post(served, body)
+    assert status == 200, answer
+    images = np.asarray(answer["predictions"])
+    assert images.shape == (3, 8, 8, 1)
+    assert images.dtype.kind == "i"
+    assert (images == drawn(champion, [7, 7, 3], 5)).all()
+
+
+@pytest.mark.parametrize("form", ["inputs", "dataframe_split"])
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (["seven"], "a label must be a whole number, not 'seven'"),
+        ([3, "seven"], "a label must be a whole number, not 'seven'"),
+        ([3.5], "a label must be a whole number, not 3.5"),
+        ([True], "a label must be a whole number, not True"),
+        ([None], "a label must be a whole number, not None"),
+        ([3, 10], "labels must be one or more of 0 … 9, not 10"),
+        ([-1], "labels must be one or more of 0 … 9, not -1"),
+        ([], "labels must be one or more of 0 … 9, not none"),
+        ([1] * 1_000_000, "a request may have 1,000 labels, not 1,000,000"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_wrong_labels_are_one_sentence(served: str, form: str, labels: list[Any], sentence: str) -> None:
+    body = {"label": labels} if form == "inputs" else {"columns": ["label"], "data": [[label] for label in labels]}
+    assert post(served, {form: body}) == (400, {"error_code": "INVALID_PARAMETER_VALUE", "message": sentence})
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "The input must be a JSON dictionary with exactly one of the input fields"),
+        ([], "The input must be a JSON dictionary with exactly one of the input fields"),
+        ({"inputs": {}}, "missing inputs ['label']"),
+        ({"inputs": []}, "missing inputs ['label']"),
+        ({"inputs": {"label": [1], "seed": "x"}}, "a seed must be a whole number, not 'x'"),
+        ({"dataframe_records": [{"label": 1, "seed": 1}, {"label": 1, "seed": 2}]}, "one seed, not [1, 2]"),
+    ],
+    ids=str,
+)
+def test_other_wrong_requests_are_refused_without_a_traceback(served: str, body: Any, message: str) -> None:
+    status, answer = post(served, body)
+    assert status == 400
+    assert message in answer["message"]
+    assert "stack_trace" not in answer
+
+
+# --- Loaded ----------------------------------------------------------------------------------------------
+
+
+def test_a_model_loads_and_takes_what_its_docstring_says(champion: Any, uri: str) -> None:
+    tracking.client(uri)
+    model = mlflow.pyfunc.load_model("models:/vae@champion")
+    expected = drawn(champion, [7, 7, 3], 5)
+    for request in (
+        {"label": [7, 7, 3], "seed": 5},
+        {"label": np.array([7, 7, 3]), "seed": np.int64(5)},
+        pd.DataFrame({"label": [7, 7, 3], "seed": 5}),
+    ):
+        images = model.predict(request)
+        assert images.dtype == np.uint8
+        assert (images == expected).all()
+    assert (model.predict({"label": [7, 7, 3]}, params={"seed": 5}) == expected).all()
+    assert (model.predict({"label": 7, "seed": 0}) == drawn(champion, [7], 0)).all()
+    with pytest.raises(MlflowException, match="labels must be one or more of 0 … 9, not 10"):
+        model.predict({"label": [10]})
+
+
+def test_nothing_in_a_model_is_pickled(champion: Any, uri: str, tmp_path: Path) -> None:
+    assert champion
+    tracking.client(uri)
+    folder = Path(mlflow.artifacts.download_artifacts("models:/vae@champion", dst_path=str(tmp_path)))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in files if path.name not in {"MLmodel", "registered_model_meta"}}
+    assert kinds == {".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert (folder / "requirements.txt").read_text().split() == [f"mlflow=={mlflow.__version__}", "synthetic-gain"]
+    model = mlflow.models.Model.load(str(folder))
+    assert model.flavors["python_function"]["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+    assert model.signature is not None
+    assert model.signature.inputs.input_names() == ["label", "seed"]
+    assert model.load_input_example(str(folder)) == {"label": [0, 0, 9], "seed": 0}
+
+
+# --- Registered ------------------------------------------------------------------------------------------
+
+
+def test_the_better_of_two_runs_is_champion_however_often_they_are_sent(
+    runs: list[str], uri: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    store = tracking.client(uri)
+    for repeated in (False, True):
+        if repeated:
+            for run in runs:
+                (place / "outputs/runs" / run / "sent").unlink()
+            tracking.sync(uri)
+        versions = store.search_model_versions("name = 'vae'")
+        assert sorted(version.run_id for version in versions) == sorted(runs)
+        figures = {run: tracking.get_run(run, uri)["metrics.validation/cas"] for run in runs}
+        assert figures[runs[0]] > figures[runs[1]]
+        best = store.get_model_version_by_alias("vae", "champion")
+        assert best.run_id == runs[0]
+        assert best.tags == {
+            "dataset": "digits", "n_real": "200", "seed": "0", "num_synthetic": "300",
+            "validation/cas": str(figures[runs[0]]),
+        }  # fmt: skip
+        assert store.get_model_version_by_alias("vae", "champion-digits").version == best.version
+        for run in runs:
+            assert len(store.get_run(run).outputs.model_outputs) == 1
+
+
+def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: Launch, uri: str) -> None:
+    small = ("--n-real", "100", "--num-synthetic", "100", "--batch-size", "16", "--steps", "2", "--no-register")
+    done = forked("experiments/vae.py", *small)
+    assert done.returncode == 0, done.stderr
+    run = re.findall(r"run ([0-9a-f]{32})", done.stdout)[0]
+    store = tracking.client(uri)
+    assert served_model.logged(run, store)
+    assert len(store.search_model_versions("name = 'vae'")) == len(runs)
+
+
+Scored = tuple[str, float | None, float]
+SCORED: list[Scored] = [  # data set, validation and test figure
+    ("digits", 0.80, 0.70),
+    ("digits", 0.90, 0.60),
+    ("digits", 0.85, 0.99),
+    ("digits", None, 1.00),
+    ("kmnist", 0.99, 0.99),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+    made = tracking.client(f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db")
+    made.create_experiment("generators")
+    return made
+
+
+def logged(store: MlflowClient, method: str, scored: Scored) -> tuple[str, str]:
+    """A run with the tags, params and figures of a generator's, and a model; their ids."""
+    dataset, validation, test = scored
+    experiment = store.get_experiment_by_name("generators").experiment_id
+    tags = {"method": method, "dataset": dataset, "n_real": "200", "seed": "0"}
+    run = store.create_run(experiment, tags=tags).info.run_id
+    store.log_param(run, "num_synthetic", 300)
+    store.log_metric(run, "samples/cas", test)
+    if validation is not None:
+        store.log_metric(run, "validation/cas", validation)
+    return run, store.create_logged_model(experiment, "generator", source_run_id=run).model_id
+
+
+def figures(store: MlflowClient, name: str) -> dict[str, tuple[str, str | None]]:
+    """Whom each alias belongs to: data set and validation figure."""
+    aliases = store.get_registered_model(name).aliases
+    owners = {alias: store.get_model_version(name, version).tags for alias, version in aliases.items()}
+    return {alias: (tags["dataset"], tags.get("validation/cas")) for alias, tags in owners.items()}
+
+
+CHAMPIONS = {
+    "champion": ("digits", "0.9"),
+    "champion-digits": ("digits", "0.9"),
+    "champion-kmnist": ("kmnist", "0.99"),
+}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 4, 3, 0, 2]], ids=str)
+def test_the_champion_does_not_depend_on_the_order(store: MlflowClient, order: list[int]) -> None:
+    tracking.client(str(store.tracking_uri))
+    name = f"order-{'-'.join(map(str, order))}"
+    for place in order:
+        registry.register(*logged(store, name, SCORED[place]), store)
+    assert figures(store, name) == CHAMPIONS
+    versions = list(store.search_model_versions(f"name = '{name}'"))
+    chosen = {tuple(registry.champions(list(some)).items()) for some in itertools.permutations(versions)}
+    assert len(chosen) == 1
+
+
+def test_many_that_register_at_once_agree(store: MlflowClient) -> None:
+    tracking.client(str(store.tracking_uri))
+    made = [logged(store, "at-once", scored) for scored in SCORED]
+    with ThreadPoolExecutor(len(made)) as pool:
+        list(pool.map(lambda ids: registry.register(*ids, store), made))
+    assert figures(store, "at-once") == CHAMPIONS
+    assert len(store.search_model_versions("name = 'at-once'")) == len(SCORED)
+
+
+def test_of_equal_figures_the_first_stays_and_mnist_comes_first(store: MlflowClient) -> None:
+    tracking.client(str(store.tracking_uri))
+    for scored in (("digits", 0.9, 0.5), ("digits", 0.9, 0.6), ("mnist", 0.8, 0.5), ("kmnist", None, 0.5)):
+        registry.register(*logged(store, "equal", scored), store)
+    aliases = {alias: str(version) for alias, version in store.get_registered_model("equal").aliases.items()}
+    assert aliases == {"champion": "3", "champion-digits": "1", "champion-mnist": "3"}
+
+
+# --- Drawn from ------------------------------------------------------------------------------------------
+
+
+def test_a_registered_model_draws_what_its_run_draws(runs: list[str], forked: Launch, place: Path, uri: str) -> None:
+    version = tracking.client(uri).get_model_version_by_alias("vae", "champion").version
+    pictures = []
+    for source in (("--model", "models:/vae@champion"), ("--model", f"models:/vae/{version}"), ("--run", runs[0])):
+        done = forked("experiments/generate.py", *source, "--labels", "7", "7", "3", "--out", "d.png")
+        assert done.returncode == 0, done.stderr
+        pictures.append(np.asarray(Image.open(place / "d.png")))
+    assert all((picture == pictures[0]).all() for picture in pictures)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "give one of --model, such as models:/ddpm@champion, and --run"),
+        ({"model": "models:/vae@champion", "run": "abc"}, "give one of --model"),
+        ({"model": "vae"}, "vae is no model's address"),
+        ({"model": "models:/vae"}, "models:/vae is no model's address"),
+        ({"model": "models:/flow@champion"}, "no models:/flow@champion in sqlite:///"),
+        ({"model": "models:/vae@best"}, "no models:/vae@best in sqlite:///"),
+        ({"model": "models:/vae/99"}, "no models:/vae/99 in sqlite:///"),
+        ({"model": "models:/vae/first"}, "models:/vae/first is no model's address"),
+        ({"model": "models:/m-none"}, "no models:/m-none in sqlite:///"),
+        ({"model": "models:/vae@champion", "labels": (3, 10)}, "labels must be one or more of 0 … 9, not 10"),
+        ({"model": "models:/vae@champion", "tracking_uri": "sqlite:///none.db"}, "there is no MLflow store"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn_from_is_named(asked: dict[str, Any], message: str, uri: str) -> None:
+    with pytest.raises(InputError) as refused:
+        generate.main(generate.Settings(**{"tracking_uri": uri, **asked}))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_unknown_champion_is_one_line_and_exit_code_2(forked: Launch) -> None:
+    done = forked("experiments/generate.py", "--model", "models:/flow@champion")
+    assert done.returncode == 2
+    assert re.fullmatch(r"generate.py: no models:/flow@champion in sqlite:///.*\n", done.stderr)
+
+
+def test_a_model_without_files_is_named(store: MlflowClient) -> None:
+    uri = str(store.tracking_uri)
+    tracking.client(uri)
+    registry.register(*logged(store, "empty", SCORED[0]), store)
+    with pytest.raises(InputError, match=r"^no models:/empty@champion in sqlite:///.*MLmodel"):
+        generate.main(generate.Settings(model="models:/empty@champion", tracking_uri=uri))

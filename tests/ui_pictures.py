@@ -1,0 +1,215 @@
+"""What MLflow's pages show of a comparison, read in a browser and kept as pictures.
+
+python tests/ui_pictures.py --store sqlite:///outputs/mlflow.db --out analysis/results/ui
+
+Needs a finished comparison of three methods (compare.py --methods ddpm vae gan), and Debian's chromium.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from servers import TrackingServer
+
+from harness import cli, tracking
+from harness.errors import InputError
+
+SIZE = {"width": 1400, "height": 900}
+PATIENCE_MS = 60_000  # a page's first look at a busy machine
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+# MLflow's chat would cover a third of each page.
+NO_ASSISTANT = """
+localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
+localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
+"""
+SCORES = ("samples/conditional_accuracy", "samples/cas")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison's parent run, and the three methods' generators with one seed and number of real images."""
+
+    experiment_id: str
+    parent: pd.Series
+    children: pd.DataFrame
+    generators: pd.DataFrame
+
+
+def newest_comparison(store: str) -> Comparison:
+    """Raises InputError where none has three generators."""
+    runs = tracking.read_runs("attributes.status = 'FINISHED'", tracking_uri=store)
+    for parent in runs[runs["tags.kind"] == "comparison"].to_dict("records"):
+        children = runs[runs.parent_run_id == parent["run_id"]]
+        generators = children[children["tags.kind"] == "generator"]
+        for _, group in generators.groupby(["tags.n_real", "tags.seed"]):
+            if group["tags.method"].nunique() == 3:
+                known = tracking.client(store).get_experiment_by_name(parent["experiment"])
+                return Comparison(known.experiment_id, pd.Series(parent), children, group.sort_values("tags.method"))
+    raise InputError(f"no finished comparison of three methods in {store}: compare.py --methods ddpm vae gan makes one")
+
+
+def chromium() -> str:
+    program = shutil.which("chromium")
+    if not program:
+        raise InputError("chromium is not installed: apt-get install chromium")
+    return program
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Page]:
+    """A page of Debian's chromium, with a profile of its own; raises InputError where there is none."""
+    program = chromium()
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=program, args=list(FLAGS), viewport=SIZE
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(NO_ASSISTANT)
+        yield context.new_page()
+        context.close()
+
+
+def keep(page: Page, path: Path) -> None:
+    """A picture of what the page shows now, small enough for a README."""
+    page.screenshot(path=path, animations="disabled")
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def runs_table(page: Page, uri: str, found: Comparison) -> None:
+    """The parent with its children below it, and their accuracies as columns."""
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs")
+    expect(page.get_by_text("matching runs")).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_label("Toggle sidebar").click()
+    for column in ("samples/cas", "test/accuracy"):
+        page.get_by_test_id("column-selection-dropdown").filter(has_text="Columns").click()
+        page.get_by_placeholder("Search columns").fill(column)
+        group = page.locator(".du-bois-light-tree-treenode").filter(has_text="Metrics (1)")
+        group.locator(".du-bois-light-tree-checkbox").click()
+        page.keyboard.press("Escape")
+    parent = page.locator(f"a[href$='/runs/{found.parent.run_id}']")
+    expect(parent).to_have_text(found.parent["name"])
+    for child in found.generators.run_id:
+        expect(page.locator(f"a[href$='/runs/{child}']")).to_have_count(0)  # folded away
+    page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()
+    first = found.children.iloc[0]
+    expect(page.locator(f"a[href$='/runs/{first.run_id}']")).to_have_text(first["name"], timeout=PATIENCE_MS)
+
+
+def compare_page(page: Page, uri: str, found: Comparison) -> None:
+    """Three methods side by side: the same names of metrics in one table."""
+    page.goto(f"{uri}/#/compare-runs?runs={_ids(found)}&experiments={json.dumps([found.experiment_id])}")
+    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible(timeout=PATIENCE_MS)
+    for name in found.generators["name"]:
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    for heading in ("Visualizations", "Parameters"):
+        page.get_by_role("button", name=heading).click()
+    for metric in SCORES:
+        expect(_metric(page, metric)).to_be_visible()
+        for value in found.generators[f"metrics.{metric}"]:
+            expect(page.get_by_text(f"{value:.3f}".rstrip("0").rstrip("."), exact=True).first).to_be_visible()
+
+
+def metric_chart(page: Page, uri: str, found: Comparison) -> None:
+    """The curves of a metric that all three have, from the compare page."""
+    link = _metric(page, "samples/cas").get_attribute("href") or ""
+    page.goto(f"{uri}/{link.replace('samples%2Fcas', 'train%2Floss')}")  # whose own link is not drawn before it is seen
+    for name in found.generators["name"]:
+        expect(page.get_by_text(f"{name} (train/loss)").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def stepped_images(page: Page, uri: str, found: Comparison) -> None:
+    """The samples of a run in training, under a slider over steps; the last of them is shown."""
+    run = found.generators.iloc[0]
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{run.run_id}/model-metrics")
+    expect(page.get_by_role("heading", name=run["name"])).to_be_visible(timeout=PATIENCE_MS)
+    _enlarge(page, "samples")
+    slider = page.get_by_role("dialog").get_by_role("slider")
+    first, last = (int(slider.get_attribute(name) or 0) for name in ("aria-valuemin", "aria-valuemax"))
+    assert 0 <= first < last, "one picture is no sequence"
+    while int(slider.get_attribute("aria-valuenow") or 0) < last:
+        before = slider.get_attribute("aria-valuenow") or ""
+        slider.press("ArrowRight")
+        expect(slider).not_to_have_attribute("aria-valuenow", before)
+    picture = page.get_by_role("dialog").locator("img")
+    expect(picture).to_have_attribute("src", re.compile(rf"step%2B{last}%2B"), timeout=PATIENCE_MS)
+    page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
+    picture.evaluate("image => image.scrollIntoView({block: 'center'})")
+
+
+def model_page(page: Page, uri: str, found: Comparison) -> None:
+    """The generator as a model, with the run that it is from."""
+    run = found.generators.iloc[0]
+    outputs = tracking.client(uri).get_run(run.run_id).outputs
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/models/{outputs.model_outputs[0].model_id}")
+    expect(page.get_by_role("heading", name="generator")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Ready", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=run["name"]).first).to_be_visible()
+
+
+PAGES = {
+    "runs": runs_table,
+    "compare": compare_page,
+    "curves": metric_chart,
+    "images": stepped_images,
+    "model": model_page,
+}
+
+
+def _ids(found: Comparison) -> str:
+    return json.dumps(list(found.generators.run_id), separators=(",", ":"))
+
+
+def _metric(page: Page, name: str) -> Locator:
+    """A metric's link on the compare page."""
+    return page.get_by_title("Plot chart").filter(has_text=re.compile(f"^{re.escape(name)}$"))
+
+
+def _enlarge(page: Page, title: str) -> None:
+    """A chart's card over the whole page; MLflow draws a card when it is scrolled to."""
+    card: Locator = page.get_by_test_id("experiment-view-compare-runs-card").filter(
+        has=page.get_by_role("slider"), has_text=title
+    )
+    for header in page.get_by_test_id("experiment-view-compare-runs-section-header").all():
+        header.scroll_into_view_if_needed()
+    card.scroll_into_view_if_needed()
+    card.get_by_role("button").first.click()
+
+
+def pictures(store: str, out: Path) -> None:
+    """A picture of each page, of the newest comparison of three methods.
+
+    Args:
+        store: an MLflow store, as sqlite:///FILE
+        out: folder for the pictures
+    """
+    found = newest_comparison(store)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, browser() as page:
+        server = TrackingServer(Path(folder), store)
+        server.start()
+        try:
+            for name, show in PAGES.items():
+                show(page, server.uri, found)
+                keep(page, out / f"{name}.png")
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    cli.main(pictures)

@@ -24,6 +24,7 @@ from harness.errors import InputError
 Record = dict[str, Any]
 
 FSYNC_INTERVAL_S = 5.0
+COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 class Journal:
@@ -92,7 +93,7 @@ def _locked(file: int) -> bool:
 
 
 def encode(record: Record) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
+    text = COMPACT.encode(record).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

@@ -53,6 +53,7 @@ class Run:
         self.id, self.folder, self.parent = run_id, (OUTPUTS / "runs" / run_id).absolute(), parent
         if shared:
             self.folder /= f"{os.getpid()}-{now_ms()}"
+        self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
         self._journal = Journal(self.folder / JOURNAL) if store else None
         if store and self._journal:
@@ -80,7 +81,9 @@ class Run:
         """
         if not self._journal:
             return
-        new = {_named(key): float(value) for key, value in values.items() if step > self.said_until(key)}
+        if values.keys() - self._named:
+            self._named |= {_named(key) for key in values}
+        new = {key: float(value) for key, value in values.items() if step > self._said.get(key, -1)}
         if new:
             self._say(metrics=new, step=step, time=timestamp_ms or now_ms())
 

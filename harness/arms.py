@@ -45,13 +45,23 @@ def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
         raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
     with tracking.fetched(run_id, "samples.npz", tracking_uri) as path:
         samples = Images.read(path)
-    carried = {
-        "samples/conditional_accuracy": "metrics.samples/conditional_accuracy",
-        "samples/cas": "metrics.samples/cas",
-        "cost/generator_training_device_seconds": "metrics.cost/training_device_seconds",
-        "cost/generator_sampling_device_seconds": "metrics.cost/sampling_device_seconds",
-    }
-    return Arm(row["tags.method"], samples, run_id, {name: row[column] for name, column in carried.items()})
+    metrics = {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
+    return Arm(row["tags.method"], samples, run_id, carried(metrics))
+
+
+CARRIED = {
+    "samples/conditional_accuracy": "samples/conditional_accuracy",
+    "samples/cas": "samples/cas",
+    "validation/cas": "validation/cas",
+    "validation/fid": "validation/fid",
+    "cost/training_device_seconds": "cost/generator_training_device_seconds",
+    "cost/sampling_device_seconds": "cost/generator_sampling_device_seconds",
+}
+"""A generator run's metrics that the classifier's run has too, under the names that they have there."""
+
+
+def carried(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {there: metrics[here] for here, there in CARRIED.items() if here in metrics}
 
 
 def control(name: str, real: Images, num_images: int, seed: int) -> Images:

@@ -5,7 +5,8 @@ import dataclasses
 import inspect
 import io
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
 
@@ -13,14 +14,15 @@ import tyro
 
 from harness.errors import Diverged, InputError
 
+CONFIG = "--config"
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
 
 
 def main(function: Callable[..., Any]) -> None:
     """Call `function` with its parameters read from the command line.
 
-    Every field of a dataclass parameter is a flag, its docstring the help. What cannot be parsed, and
-    any InputError, is one line on stderr and exit code 2.
+    Every field of a dataclass parameter is a flag, its docstring the help; `--config FILE.toml` gives some of them,
+    such as a study's best.toml. What cannot be parsed, and any InputError, is one line on stderr and exit code 2.
     """
     try:
         function(**_parse(function))
@@ -39,7 +41,9 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
         return values
 
     hints = get_type_hints(function)
-    collect.__doc__ = function.__doc__
+    collect.__doc__ = (
+        f"{function.__doc__}\n\n{CONFIG} FILE.toml gives flags of a table such as [gan]; others override it."
+    )
     collect.__annotations__ = {
         name: Annotated[hint, tyro.conf.arg(name="")] if dataclasses.is_dataclass(hint) else hint
         for name, hint in hints.items()
@@ -53,11 +57,49 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(collect, prog=Path(sys.argv[0]).name)
+            return tyro.cli(collect, prog=Path(sys.argv[0]).name, args=_with_config(sys.argv[1:], hints))
     except SystemExit as end:
         if end.code == 2:
             _refuse(_one_line(said.getvalue()))
         raise
+
+
+def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:
+    """The arguments, after those that a file given by --config stands for: what comes later counts."""
+    if CONFIG not in arguments:
+        return arguments
+    place = arguments.index(CONFIG)
+    if place + 1 == len(arguments):
+        raise InputError(f"{CONFIG} needs a file, such as a study's best.toml")
+    path, prefixes = Path(arguments[place + 1]), _tables(hints)
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{CONFIG} {path} cannot be read: {str(error).splitlines()[0]}") from error
+    given = []
+    for table, values in tables.items():
+        if table not in prefixes or not isinstance(values, dict):
+            raise InputError(f"{CONFIG} {path}: {table!r} is not for this script, which takes {_listed(prefixes)}")
+        given += [word for key, value in values.items() for word in (f"--{prefixes[table]}{key}", str(value))]
+    return [*given, *arguments[:place], *arguments[place + 2 :]]
+
+
+def _tables(hints: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The prefix of each Config's flags, by the name of its module: `gan` for harness.methods.gan.Config."""
+    found: dict[str, str] = {}
+    for hint in hints.values():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            if hint.__name__ == "Config":
+                found[hint.__module__.rpartition(".")[2]] = prefix
+            else:
+                parts = get_type_hints(hint)
+                for part in parts:
+                    found |= _tables({part: parts[part]}, f"{prefix}{part}.")
+    return found
+
+
+def _listed(prefixes: Mapping[str, str]) -> str:
+    return ", ".join(f"[{name}]" for name in prefixes) or "none"
 
 
 def _one_line(framed: str) -> str:

@@ -95,21 +95,23 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def load(name: str = "digits", root: str | None = None, n_real: int | None = None, seed: int = 0) -> Dataset:
+def load(
+    name: str = "digits", root: str | None = None, n_real: int | None = None, seed: int = 0, with_test: bool = True
+) -> Dataset:
     """Read a data set and split it, stratified by class.
 
     The training images are put into one stratified order, a function of `seed`: `real` is its first
     `n_real` (all but the validation images by default), `validation` its end, a twelfth of it. So a smaller
     `real` is part of a larger one. With `n_real` above eleven twelfths the validation split shrinks, and
     with all training images it is empty. `test` is the same for every seed: the published one, or a fixed
-    stratified fifth of `digits`.
+    stratified fifth of `digits`. Without `with_test` its files are not opened and it is empty.
 
     Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
     """
     if name == "digits":
         train, test = _digits()
     elif name in IDX_DATASETS:
-        train, test = _idx(name, root)
+        train, test = _idx(name, root, with_test)
     else:
         raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
     num_classes = int(train.labels.max()) + 1
@@ -128,7 +130,7 @@ def load(name: str = "digits", root: str | None = None, n_real: int | None = Non
         train=train,
         real=train[order[:n_real]],
         validation=train[order[len(train) - num_validation :]],
-        test=test,
+        test=test if with_test else test[:0],
     )
 
 
@@ -157,7 +159,7 @@ def _digits() -> tuple[Images, Images]:
     return every[order[num_test:]], every[order[:num_test]]
 
 
-def _idx(name: str, root: str | None) -> tuple[Images, Images]:
+def _idx(name: str, root: str | None, with_test: bool) -> tuple[Images, Images]:
     """MNIST and its kin through torchvision, which downloads what is missing."""
     root = root or os.environ.get("HARNESS_DATA_ROOT")
     if not root:
@@ -169,11 +171,13 @@ def _idx(name: str, root: str | None) -> tuple[Images, Images]:
     if not all((raw / file).is_file() for file in MNIST_FILES):
         _download(reader, name, root, raw)
     for file in MNIST_FILES:
-        _check_idx(raw / file, MNIST_FILES[file] if name == "mnist" else None)
-    train, test = (reader(root, train=part, download=False) for part in (True, False))
+        if with_test or file.startswith("train"):
+            _check_idx(raw / file, MNIST_FILES[file] if name == "mnist" else None)
+    train = reader(root, train=True, download=False)
+    test = reader(root, train=False, download=False) if with_test else train
     return (
         Images(train.data.unsqueeze(1), train.targets.long()),
-        Images(test.data.unsqueeze(1), test.targets.long()),
+        Images(test.data.unsqueeze(1), test.targets.long())[: None if with_test else 0],
     )
 
 

@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class Diverged(ArithmeticError):
     """A training's numbers are no longer finite: the step, and the last good checkpoint. Exit code 1."""
+
+
+class Pruned(Exception):
+    """A study has stopped a training that is no longer promising. No error: its run is closed as KILLED."""

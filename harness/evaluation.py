@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from harness import classifier
 from harness.classifier import Classifier
-from harness.data import Dataset, Images
+from harness.data import Dataset, Images, to_float
 from harness.methods import ImageShape
 from harness.training import Batches, shown, train
 
@@ -85,7 +87,7 @@ def classification_accuracy_score(
 ) -> dict[str, float]:
     """CAS (Ravuri & Vinyals 2019, arXiv:1905.10887): accuracy on real images of a classifier that saw only samples.
 
-    `samples/cas` is on the test split, `validation/cas` on the validation split where there is one.
+    `samples/cas` is on the test split, `validation/cas` on the validation split, each where there is one.
     """
     model = classifier.build(config, image_shape(dataset), seed)
     model.prepare(accelerator)
@@ -94,10 +96,33 @@ def classification_accuracy_score(
     for _ in shown(training, "CAS", config.steps, batches.size, accelerator.is_main_process):
         pass
     model.eval()
-    scores = {"samples/cas": accuracy(model, dataset.test, accelerator)}
-    if len(dataset.validation):
-        scores["validation/cas"] = accuracy(model, dataset.validation, accelerator)
-    return scores
+    splits = {"samples/cas": dataset.test, "validation/cas": dataset.validation}
+    return {name: accuracy(model, images, accelerator) for name, images in splits.items() if len(images)}
+
+
+def frechet_distance(judge: Classifier, samples: Images, real: Images, chunk: int = 2000) -> float:
+    """FID (Heusel et al. 2017, arXiv:1706.08500, eq. 6) of two sets in the judge's features, at least 0.
+
+    It falls with the number of images, so only distances of equally large sets may be compared.
+    """
+    distance = FrechetInceptionDistance(_Features(judge)).set_dtype(torch.float64)
+    distance.to(next(judge.parameters()).device)
+    for images, is_real in ((real, True), (samples, False)):
+        for part in images.images.split(chunk):
+            distance.update(part.to(distance.device), real=is_real)
+    return float(distance.compute())
+
+
+class _Features(nn.Module):
+    """The judge's last hidden layer, as torchmetrics asks for features: uint8 [n, C, H, W] -> [n, num_features]."""
+
+    def __init__(self, judge: Classifier) -> None:
+        super().__init__()
+        self.judge, self.num_features = judge, judge.config.hidden
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.judge.features(to_float(images))
 
 
 def accuracy(model: Classifier, images: Images, accelerator: Accelerator) -> float:

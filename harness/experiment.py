@@ -6,18 +6,19 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file
 
 from harness import classifier, data, evaluation, exported, launch, methods, pictures, sampling, tracking
-from harness.arms import Arm
+from harness.arms import Arm, carried, generator_arm
+from harness.classifier import Classifier
 from harness.data import Dataset, Images
-from harness.errors import InputError
+from harness.errors import InputError, Pruned
 from harness.methods import ImageShape
 from harness.resumable import Progress, resumable
 from harness.seeding import initial_weights
@@ -63,22 +64,50 @@ class Single(Common):
     """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
     register: bool = True
     """whether a generator becomes a version of the registered model of its method, and may be its champion"""
+    test: bool = True
+    """whether the test split is read and scored on; what is tuned must not see it"""
 
 
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
     if common.num_synthetic < 1:
         raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
-    return data.load(common.dataset, common.data_root, n_real, seed)
+    return data.load(common.dataset, common.data_root, n_real, seed, getattr(common, "test", True))
 
 
 # --- A generator -----------------------------------------------------------------------------------------
 
 
+MEASURES = ("conditional_accuracy", "cas")
+"""What is measured of a sample set unless less, or `fid`, is asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Looks at a generator before its training ends, by which a study may stop it."""
+
+    measure: Literal["conditional_accuracy", "fid"]
+    told: Callable[[int, float], bool]
+    """look 1 … LOOKS - 1 and what was measured -> whether to stop; the main process asks"""
+
+
+LOOKS = 5
+LOOK_IMAGES = 500
+HEADLINES = ("samples/conditional_accuracy", "samples/cas", "validation/cas", "validation/fid")
+
+
 @launch.blamed()
 def generator(
-    method: str, config: Any, settings: Single, parent: str | None = None, trained_by: str | None = None
-) -> str | None:
-    """Train, sample, score and log one generator; returns the run's id (None where not the main process).
+    method: str,
+    config: Any,
+    settings: Single,
+    parent: str | None = None,
+    trained_by: str | None = None,
+    *,
+    measures: Sequence[str] = MEASURES,
+    watch: Watch | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> Arm:
+    """Train, sample, score and log one generator; returns its sample set with its figures and run id.
 
     `trained_by` is a finished run of the same training: its weights are sampled, its training's cost is taken over.
     """
@@ -95,19 +124,20 @@ def generator(
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
     model = build(method, config, shape, settings.seed)
     model.prepare(accelerator)
-    identity = generator_identity(method, config, settings, dataset, accelerator)
+    identity = generator_identity(method, config, settings, dataset, accelerator, measures)
     cell, trained = digest(identity), training_identity(identity)
     with tracking.run(
         settings.experiment_name or "generators",
         f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
         tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest)
         | {"training": digest(trained)}
-        | ({"trained_by": trained_by} if trained_by else {}),
+        | ({"trained_by": trained_by} if trained_by else {})
+        | dict(tags or {}),
         params=_params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
-        resume=unfinished(settings, identity) if accelerator.is_main_process else None,
+        resume=unfinished(settings, identity, parent) if accelerator.is_main_process else None,
         why=launch.blame,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
@@ -116,30 +146,63 @@ def generator(
             _take_over(progress, trained_by, settings)
         else:
             progress.restore(run)
-            _train_generator(progress, batches, settings, run)
+            looks = _looks(watch, judge, dataset, accelerator) if watch else None
+            _train_generator(progress, batches, settings, run, looks)
         samples, sampling_s = sampling.sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
         training_s = progress.device_seconds
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
-        scores = evaluation.conditional_accuracy(judge, samples, shape.num_classes, accelerator)
-        scores |= evaluation.classification_accuracy_score(
-            samples, dataset, classifier.Config(), settings.seed, accelerator
-        )
+        scores = _measured(measures, judge, samples, dataset, settings.seed, accelerator)
         run.metrics({**costs, **scores, **_gpu_memory()}, config.steps)
         run.describe(_headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, settings.register)
+            figures = [f"{name.rpartition('/')[2]} {scores[name]:.4g}" for name in HEADLINES if name in scores]
             print(
-                f"{method}: conditional accuracy {scores['samples/conditional_accuracy']:.2%}, "
-                f"CAS {scores['samples/cas']:.2%}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
+                f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
                 f"run {run.id}"
             )
-    return run.id or None
+    return Arm(method, samples, launch.agreed(run.id, accelerator) or None, carried({**scores, **costs}))
 
 
-def unfinished(settings: Single, identity: dict[str, Any]) -> str | None:
+def _measured(
+    measures: Sequence[str], judge: Classifier, samples: Images, dataset: Dataset, seed: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """The figures of a sample set that were asked for."""
+    scores: dict[str, float] = {}
+    if "conditional_accuracy" in measures:
+        scores |= evaluation.conditional_accuracy(judge, samples, dataset.num_classes, accelerator)
+    if "cas" in measures:
+        scores |= evaluation.classification_accuracy_score(samples, dataset, classifier.Config(), seed, accelerator)
+    if "fid" in measures:
+        scores["validation/fid"] = evaluation.frechet_distance(judge, samples, dataset.validation)
+    return scores
+
+
+def _looks(
+    watch: Watch, judge: Classifier, dataset: Dataset, accelerator: Accelerator
+) -> Callable[[Any, int, int, Run], None]:
+    """What looks at a generator when a fifth of its training is over, and so on: all processes stop, or none."""
+
+    def look(model: Any, step: int, seed: int, run: Run) -> None:
+        number, due = divmod(step * LOOKS, model.config.steps)
+        if due >= LOOKS or not 0 < number < LOOKS:  # the first step after a fifth
+            return
+        samples, _ = sampling.sample_set(model, LOOK_IMAGES, dataset.num_classes, seed, accelerator)
+        scores = _measured([watch.measure], judge, samples, dataset, seed, accelerator)
+        value = scores[f"samples/{watch.measure}" if watch.measure == "conditional_accuracy" else "validation/fid"]
+        run.metrics({f"early/{watch.measure}": value}, step)
+        if launch.agreed(accelerator.is_main_process and watch.told(number, value), accelerator):
+            raise Pruned(f"pruned at step {step}: {watch.measure} of {LOOK_IMAGES} samples is {value:.4g}")
+
+    return look
+
+
+def unfinished(settings: Single, identity: dict[str, Any], parent: str | None = None) -> str | None:
     """The run to go on with: the named one, or for `auto` the newest one of this cell that no process lives in.
+
+    For `auto` it must have the same parent: what one study or comparison began, no other goes on with.
 
     Processes that torchrun has started again look for theirs without being told.
 
@@ -148,7 +211,7 @@ def unfinished(settings: Single, identity: dict[str, Any]) -> str | None:
     cell, named = digest(identity), settings.resume
     if named in (None, "auto"):
         wanted = named or launch.restarted()
-        return tracking.find_unfinished(cell, settings.tracking_uri) if wanted else None
+        return tracking.find_unfinished(cell, settings.tracking_uri, parent) if wanted else None
     found = tracking.get_run(named, settings.tracking_uri)
     if found["status"] == "FINISHED":
         raise InputError(f"run {named} is finished; leave out --resume to train anew")
@@ -175,20 +238,47 @@ def with_real_steps(config: Any, dataset: Dataset) -> Any:
 
 
 def finished_generator(
-    method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator
+    method: str,
+    config: Any,
+    settings: Single,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    measures: Sequence[str] = MEASURES,
+    within: str | None = None,
 ) -> tuple[str | None, str | None]:
     """The ids of a finished run of the very same generator, and of one of the same training, as the store has them.
 
-    The second is sampled as this configuration says, where there is no first.
+    The second is sampled as this configuration says, where there is no first. `within` a parent only the first.
     """
     if not accelerator.is_main_process:
         return None, None
     config = with_real_steps(config, dataset)
-    identity = generator_identity(method, config, settings, dataset, accelerator)
-    return (
-        tracking.find_finished("cell", digest(identity), settings.tracking_uri),
-        tracking.find_finished("training", digest(training_identity(identity)), settings.tracking_uri),
+    identity = generator_identity(method, config, settings, dataset, accelerator, measures)
+    same = tracking.find_finished("cell", digest(identity), settings.tracking_uri, within)
+    if same or within:
+        return same, None
+    return None, tracking.find_finished("training", digest(training_identity(identity)), settings.tracking_uri)
+
+
+def generated(
+    method: str,
+    config: Any,
+    settings: Single,
+    dataset: Dataset,
+    parent: str | None,
+    accelerator: Accelerator,
+    *,
+    measures: Sequence[str] = MEASURES,
+    within: str | None = None,
+    **how: Any,
+) -> Arm:
+    """A generator's arm: of a finished run, in the whole store or `within` a parent, else trained now."""
+    finished, trained_by = launch.agreed(
+        finished_generator(method, config, settings, dataset, accelerator, measures, within), accelerator
     )
+    if finished:
+        return generator_arm(finished, settings.tracking_uri)
+    return generator(method, config, settings, parent, trained_by, measures=measures, **how)
 
 
 def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
@@ -198,9 +288,15 @@ def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
 
 
 def generator_identity(
-    method: str, config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator
+    method: str,
+    config: Any,
+    settings: Single,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    measures: Sequence[str] = MEASURES,
 ) -> dict[str, Any]:
     """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
+    measured = {} if settings.test and measures == MEASURES else {"measured": [*measures, settings.test]}
     return {
         "method": method,
         **dataclasses.asdict(config),
@@ -208,31 +304,36 @@ def generator_identity(
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "precision": accelerator.mixed_precision,
+        **measured,
     }
 
 
 def training_identity(identity: dict[str, Any]) -> dict[str, Any]:
     """What a generator's weights are: its identity without what only sampling reads."""
-    sampled = ("num_synthetic", *methods.find(identity["method"]).sampling_fields)
+    sampled = ("num_synthetic", "measured", *methods.find(identity["method"]).sampling_fields)
     return {key: value for key, value in identity.items() if key not in sampled}
 
 
 def _take_over(progress: Progress, run_id: str, settings: Single) -> None:
     """The weights of a finished run, on every process, and the device-seconds that their training took."""
-    found: list[Any] = [None]
+    found = None
     if progress.accelerator.is_main_process:
         with tracking.fetched(run_id, "generator/weights.safetensors", settings.tracking_uri) as path:
             weights = load_file(path)
         source = tracking.get_run(run_id, settings.tracking_uri)
-        found = [(weights, source["metrics.cost/training_device_seconds"])]
-    if progress.accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    weights, progress.device_seconds = found[0]
+        found = (weights, source["metrics.cost/training_device_seconds"])
+    weights, progress.device_seconds = launch.agreed(found, progress.accelerator)
     progress.model.load_state_dict(weights)
 
 
-def _train_generator(progress: Progress, batches: Batches, settings: Single, run: Run) -> None:
-    """Train to the end, with metrics, checkpoints and sample grids."""
+def _train_generator(
+    progress: Progress,
+    batches: Batches,
+    settings: Single,
+    run: Run,
+    look: Callable[[Any, int, int, Run], None] | None = None,
+) -> None:
+    """Train to the end, with metrics, checkpoints and sample grids, and looks that may end it earlier."""
     model, accelerator = progress.model, progress.accelerator
     steps, num_classes = model.config.steps, model.shape.num_classes
     labels = torch.arange(num_classes).repeat_interleave(GRID_DRAWS)
@@ -247,6 +348,8 @@ def _train_generator(progress: Progress, batches: Batches, settings: Single, run
     for step in resumable(progress, batches, steps, settings.checkpoint_every, run):
         if (step + 1) % grid_every == 0 or step + 1 == steps:
             show(step + 1)
+        if look:
+            look(model, step + 1, settings.seed, run)
 
 
 def _log_generator(run: Run, method: str, model: Any, samples: Images, register: bool) -> None:
@@ -275,9 +378,14 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, register:
 
 @launch.blamed()
 def classify(
-    arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, parent: str | None = None
-) -> str | None:
-    """Train, score and log one classifier on the real images and an arm's; returns the run's id."""
+    arm: Arm,
+    config: classifier.Config,
+    settings: Single,
+    dataset: Dataset,
+    parent: str | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> tuple[str, dict[str, float]]:
+    """Train, score and log one classifier on the real images and an arm's; returns the run's id and figures."""
     accelerator = launch.accelerator(settings.process_timeout)
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
     if arm.samples is not None and arm.samples.shape != dataset.real.shape:
@@ -290,7 +398,8 @@ def classify(
         settings.experiment_name or "classifiers",
         f"classifier {arm.name} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
         tags=_tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
-        | ({"samples_run": arm.run} if arm.run else {}),
+        | ({"samples_run": arm.run} if arm.run else {})
+        | dict(tags or {}),
         params=_params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
@@ -311,13 +420,32 @@ def classify(
         progress = Progress(model, accelerator)
         for _ in resumable(progress, batches, config.steps, config.steps, run):
             pass
-        run.metrics({**known, "cost/training_device_seconds": progress.device_seconds}, config.steps)
-        run.metrics(_gpu_memory(), config.steps)
-        test = _score(model.eval(), dataset, run, config.steps, accelerator)
-        run.describe(_headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, test))
+        known |= {"cost/training_device_seconds": progress.device_seconds}
+        run.metrics({**known, **_gpu_memory()}, config.steps)
+        scores = _score(model.eval(), dataset, run, config.steps, accelerator)
+        run.describe(_headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, scores))
         if accelerator.is_main_process:
-            print(f"classifier, arm {arm.name}: test accuracy {test['test/accuracy']:.2%}, run {run.id}")
-    return run.id or None
+            split = "test" if len(dataset.test) else "validation"
+            print(f"classifier, arm {arm.name}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
+    return launch.agreed(run.id, accelerator), {**known, **scores}
+
+
+def classified(
+    arm: Arm,
+    config: classifier.Config,
+    settings: Single,
+    dataset: Dataset,
+    parent: str,
+    accelerator: Accelerator,
+    **how: Any,
+) -> tuple[str, dict[str, float]]:
+    """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now."""
+    cell = classifier_cell(arm.name, arm.run, config, settings, dataset, accelerator)
+    found = accelerator.is_main_process and tracking.find_finished("cell", cell, settings.tracking_uri, parent)
+    if not (done := launch.agreed(found, accelerator)):
+        return classify(arm, config, settings, dataset, parent, **how)
+    row = tracking.get_run(done, settings.tracking_uri)
+    return done, {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
 
 
 def classifier_cell(
@@ -338,12 +466,11 @@ def classifier_cell(
         settings.seed,
         settings.num_synthetic,
         accelerator.mixed_precision,
+        *([] if settings.test else ["validation alone"]),
     )
 
 
-def _score(
-    model: classifier.Classifier, dataset: Dataset, run: Run, step: int, accelerator: Accelerator
-) -> dict[str, float]:
+def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator: Accelerator) -> dict[str, float]:
     """Scores and confusion matrix on the validation split, where there is one, and on the test split."""
     scores: dict[str, float] = {}
     for split, images in (("validation", dataset.validation), ("test", dataset.test)):

@@ -15,7 +15,7 @@ import psutil
 import torch
 import torch.distributed
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from harness import signals
@@ -62,6 +62,20 @@ def check(environment: "os._Environ[str] | dict[str, str]", world_size: int) -> 
         raise InputError(
             "the launcher was asked for several processes and started one, as it does on a machine without GPUs; "
             f"the command that works is {WORKS_ON_CPU}"
+        )
+
+
+def agreed(value: Any, accelerator: Accelerator) -> Any:
+    """The main process's value, on every process."""
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def one_process() -> None:
+    """Raises InputError where a launcher started several: a study starts its processes itself."""
+    if any(os.environ.get(name, "1") != "1" for name in WORLD_SIZES):
+        raise InputError(
+            "a study or comparison is started as one process, which starts others: --workers N for trials side by "
+            "side, --processes-per-trial N for trials that span N processes"
         )
 
 

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from harness.errors import Pruned
+
 ENDING = (signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C is Python's own KeyboardInterrupt; SLURM sends SIGUSR1 ahead of a time limit."""
 NOTED = (*ENDING, signal.SIGINT)
@@ -30,6 +32,8 @@ def reason(error: BaseException) -> str:
         return f"{STOPPED}{error.signal.name}"
     if isinstance(error, KeyboardInterrupt):
         return f"{STOPPED}Ctrl-C"
+    if isinstance(error, Pruned):
+        return str(error)
     return traceback.format_exception_only(error)[-1].strip()
 
 

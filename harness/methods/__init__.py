@@ -29,7 +29,7 @@ class Method(Protocol):
 
     It is an `nn.Module` that holds every network it has, averages (EMA) included, so that its
     `state_dict()` is the trained generator. A module `harness/methods/NAME.py` defines it as `Generator`,
-    and beside it `Config` and `search_space(trial)`.
+    and beside it `Config`, whose fields carry the ranges that a study searches (`harness.spaces.searched`).
 
     It may also have `pictures()`: named pictures of itself, each as images [n, C, H, W] and columns a row.
     """

@@ -7,7 +7,7 @@ The paper's letters: x_0 is an image in [-1, 1], x_t its noised version at t = 0
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harness.methods import ImageShape
 from harness.nets import moving_average
 from harness.seeding import Draws
+from harness.spaces import searched
 from harness.training import Batch, accumulated
 
 IMAGE_STD = 0.6  # of pixels in [-1, 1]: MNIST has 0.62; only the size matters
@@ -35,21 +36,21 @@ class Config:
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
     batch_size: int = 64
     """images per optimizer step, over all processes"""
-    learning_rate: float = 2e-3
+    learning_rate: float = searched(2e-3, low=2e-4, high=4e-3, log=True)
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Literal["linear", "cosine"] = searched("linear", choices=("linear", "cosine"))
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
-    num_steps: int = 1000
+    num_steps: int = searched(1000, low=100, high=1000, log=True)
     """T, diffusion steps of the forward process"""
-    min_beta: float = 0.006
+    min_beta: float = searched(0.006, low=1e-4, high=1e-2, log=True, when={"schedule": "linear"})
     """first beta of the linear schedule at 1000 steps, else 1000 / num_steps times as much; Ho 2020 has 1e-4"""
-    max_beta: float = 0.006
+    max_beta: float = searched(0.006, low=5e-3, high=5e-2, log=True, when={"schedule": "linear"})
     """last beta of the linear schedule, likewise; Ho 2020 has 0.02"""
     hidden_channels: int = 32
     """channels of the U-Net at its finest level; the coarser one has twice as many"""
     label_dropout: float = 0.1
     """share of the training images whose label is hidden, for guidance"""
-    guidance: float = 0.8
+    guidance: float = searched(0.8, low=0.0, high=2.0)
     """w of classifier-free guidance: eps = (1 + w) eps(label) - w eps(no label); 0 is without"""
     guided_alpha_bar: float = 0.08
     """least alpha_bar_t at which guidance works; where there is more noise it costs diversity"""
@@ -64,21 +65,6 @@ class Config:
         """beta_t, float64 [T]; with fewer steps than 1000 each is larger, so that x_T is noise at any T."""
         scale = 1000 / self.num_steps
         return betas(self.schedule, self.num_steps, scale * self.min_beta, scale * self.max_beta)
-
-
-def search_space(trial: Any) -> dict[str, Any]:
-    """What a study varies: the beta schedule first."""
-    schedule = trial.suggest_categorical("schedule", ["linear", "cosine"])
-    space = {
-        "schedule": schedule,
-        "num_steps": trial.suggest_int("num_steps", 100, 1000, log=True),
-        "guidance": trial.suggest_float("guidance", 0.0, 2.0),
-        "learning_rate": trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
-    }
-    if schedule == "linear":
-        space["min_beta"] = trial.suggest_float("min_beta", 1e-4, 1e-2, log=True)
-        space["max_beta"] = trial.suggest_float("max_beta", 5e-3, 5e-2, log=True)
-    return space
 
 
 # --- The diffusion ---------------------------------------------------------------------------------------

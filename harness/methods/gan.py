@@ -7,7 +7,7 @@ arXiv:1707.00683) and D through a projection (Miyato & Koyama 2018, arXiv:1802.0
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.nets import moving_average
 from harness.seeding import Draws
+from harness.spaces import searched
 from harness.training import Batch, accumulated
 
 
@@ -28,13 +29,13 @@ class Config:
 
     steps: int = 10_000
     """critic steps; training ends here or at `epochs`, whichever comes first"""
-    epochs: float = 100.0
+    epochs: float = searched(100.0, low=5.0, high=500.0, log=True)
     """passes over the real images; training ends here or at `steps`, whichever comes first"""
     batch_size: int = 64
     """real images per critic step, over all processes"""
-    loss: Literal["vanilla", "wgan", "wgan-gp"] = "wgan-gp"
+    loss: Literal["vanilla", "wgan", "wgan-gp"] = searched("wgan-gp", choices=("vanilla", "wgan", "wgan-gp"))
     """vanilla: non-saturating; wgan: clipped weights; wgan-gp: gradient penalty"""
-    critic_steps: int = 2
+    critic_steps: int = searched(2, low=1, high=5)
     """critic steps per generator step (n_critic)"""
     latent_size: int = 64
     """dimensions of z"""
@@ -48,7 +49,7 @@ class Config:
     """first-moment decay of Adam"""
     rmsprop_lr: float = 5e-5
     """learning rate of both networks' RMSprop, which takes Adam's place for wgan"""
-    clip_limit: float = 0.01
+    clip_limit: float = searched(0.01, low=0.003, high=0.1, log=True, when={"loss": "wgan"})
     """wgan: the critic's weights are clipped to [-clip_limit, clip_limit]"""
     gp_weight: float = 10.0
     """wgan-gp: weight of the gradient penalty (lambda)"""
@@ -56,19 +57,6 @@ class Config:
     """decay per generator step of the averaged weights that sample"""
     latent_scale: float = 0.95
     """standard deviation of z in sampling; below the training's 1, faithfulness is bought with diversity"""
-
-
-def search_space(trial: Any) -> dict[str, Any]:
-    """Overrides of Config that an Optuna trial suggests."""
-    loss = trial.suggest_categorical("loss", ["vanilla", "wgan", "wgan-gp"])
-    space = {
-        "loss": loss,
-        "critic_steps": trial.suggest_int("critic_steps", 1, 5),
-        "epochs": trial.suggest_float("epochs", 5, 500, log=True),
-    }
-    if loss == "wgan":
-        space["clip_limit"] = trial.suggest_float("clip_limit", 0.003, 0.1, log=True)
-    return space
 
 
 class ConditionalNorm(nn.Module):

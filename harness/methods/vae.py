@@ -7,7 +7,6 @@ networks see the label, so z is left with what the label does not say: the style
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.methods import ImageShape
 from harness.seeding import Draws
+from harness.spaces import searched
 from harness.training import Batch, accumulated
 
 
@@ -29,26 +29,16 @@ class Config:
     """passes over the real images at most; training ends at whichever comes first"""
     batch_size: int = 64
     """images per optimizer step, over all processes"""
-    latent_size: int = 16
+    latent_size: int = searched(16, low=4, high=64, log=True)
     """units of z"""
-    hidden_channels: int = 16
+    hidden_channels: int = searched(16, choices=(8, 16, 32))
     """channels at half the image's resolution; twice as many at a quarter"""
-    kl_weight: float = 2.5
+    kl_weight: float = searched(2.5, low=0.5, high=8.0, log=True)
     """weight of the KL against the reconstruction (the beta of Higgins et al. 2017); 1 is the ELBO"""
-    learning_rate: float = 2e-3
+    learning_rate: float = searched(2e-3, low=3e-4, high=1e-2, log=True)
     """peak of the learning rate (Adam): linear warm-up, then a cosine to 0"""
     warmup: float = 0.05
     """share of the steps in which the learning rate rises"""
-
-
-def search_space(trial: Any) -> dict[str, Any]:
-    """Overrides of Config proposed by an Optuna trial."""
-    return {
-        "latent_size": trial.suggest_int("latent_size", 4, 64, log=True),
-        "hidden_channels": trial.suggest_categorical("hidden_channels", [8, 16, 32]),
-        "kl_weight": trial.suggest_float("kl_weight", 0.5, 8.0, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 1e-2, log=True),
-    }
 
 
 def kl_divergence(mu: Tensor, log_var: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ No part of it imports torch, so that a table can be read without.
 
 from harness.tracking import settings  # noqa: F401  # isort: split
 from harness.tracking.artifacts import fetched, fetched_model
-from harness.tracking.closing import reap, sync
+from harness.tracking.closing import close_left, reap, sync
 from harness.tracking.reading import (
+    can_go_on,
     find_finished,
     find_run,
     find_unfinished,
@@ -21,7 +22,9 @@ from harness.tracking.writing import Run, log_files, run
 __all__ = [
     "OUTPUTS",
     "Run",
+    "can_go_on",
     "client",
+    "close_left",
     "default_uri",
     "fetched",
     "fetched_model",

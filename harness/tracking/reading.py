@@ -117,14 +117,22 @@ def find_finished(tag: str, value: str, tracking_uri: str | None = None, parent:
     return find_run(condition, tracking_uri)
 
 
-def find_unfinished(cell: str, tracking_uri: str | None = None) -> str | None:
-    """The id of the newest run of a cell that was cut off, has its journal here, and is alive in no process."""
+def find_unfinished(cell: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
+    """The id of the newest run of a cell, under this parent or under none, that was cut off and can be gone on with.
+
+    Its journal is here, and no process lives in it.
+    """
     if not exists(tracking_uri or default_uri()):
         return None
     with answering(tracking_uri):
         found = _search(f"tags.cell = '{cell}' and attributes.status != 'FINISHED'", None, tracking_uri).rows()
-    here = (run_id for run_id in found if is_here(run_id))
-    return next((run_id for run_id in here if journal.is_free(OUTPUTS / "runs" / run_id / JOURNAL)), None)
+    own = (run_id for run_id, row in found.items() if row.get("parent_run_id") == parent)
+    return next(filter(can_go_on, own), None)
+
+
+def can_go_on(run_id: str) -> bool:
+    """Whether a run was written from this folder by a process that is gone."""
+    return is_here(run_id) and journal.is_free(OUTPUTS / "runs" / run_id / JOURNAL)
 
 
 def is_here(run_id: str) -> bool:

@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from PIL import Image
 
 from harness import journal, provenance, signals
-from harness.errors import InputError
+from harness.errors import InputError, Pruned
 from harness.journal import Journal
 from harness.redaction import redacted
 from harness.signals import Killed
@@ -178,7 +178,9 @@ class Run:
 
     def fail(self, error: BaseException, reason: str) -> None:
         """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why."""
-        stopped = isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
+        stopped = isinstance(error, Pruned) or (
+            isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
+        )
         status, reason = "KILLED" if stopped else "FAILED", redacted(reason)[:5000]
         try:
             self.tags({"reason": reason})

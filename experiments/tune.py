@@ -1,0 +1,21 @@
+"""A study of one generator's hyperparameters, by any number of workers on any number of hosts.
+
+    python experiments/tune.py gan --dataset mnist --n-real 2000 --trials 24 --workers 2
+    python experiments/tune.py gan --storage postgresql://USER@HOST/studies --workers 8     # on each host
+    python experiments/tune.py vae --objectives cas train_seconds                           # a Pareto front
+    python -m analysis.studies
+
+The same command goes on where the study stopped, after Ctrl-C, a crash or a power cut.
+"""
+
+from harness import cli
+from harness.tuning import Plan, tune
+
+
+def main(plan: Plan) -> None:
+    """Search a method's hyperparameters, each trial a run, then hold the winner against the default."""
+    tune(plan)
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,199 @@
+"""A comparison: every arm, every seed, every number of real images, as cells of one study, under one parent run.
+
+A generator's cell trains it and draws its sample set; a classifier's cell waits for that of its samples.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from optuna.samplers import RandomSampler
+from optuna.trial import Trial, TrialState
+
+from harness import arms, classifier, experiment, launch, methods, studies, tracking, workers
+from harness.errors import InputError
+from harness.experiment import Common, Single
+from harness.studies import RUN, Queue, Slot
+from harness.workers import Crew
+
+
+@dataclass(frozen=True)
+class Plan(Crew):
+    """What is compared."""
+
+    methods: tuple[str, ...] = tuple(methods.names())
+    """generators, a file in harness/methods each"""
+    controls: tuple[str, ...] = arms.CONTROLS
+    """arms that no generator made"""
+    seeds: int = 5
+    """number of seeds: splits, weights, order and noise"""
+    first_seed: int = 0
+    """first of the seeds"""
+    n_real: tuple[int, ...] = (1000,)
+    """numbers of real training images"""
+    name: str = "comparison"
+    """name of the parent run"""
+
+
+Hyperparameters = dataclasses.make_dataclass(
+    "Hyperparameters",
+    [("classifier", classifier.Config, classifier.Config())]
+    + [(name, methods.find(name).Config, methods.find(name).Config()) for name in methods.names()],
+    frozen=True,
+)
+Hyperparameters.__module__ = __name__
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One classifier, or one generator where `samples` is set."""
+
+    arm: str
+    n_real: int
+    seed: int
+    samples: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}{' samples' if self.samples else ''} n={self.n_real} seed={self.seed}"
+
+
+def compare(plan: Plan, hyperparameters: Any) -> None:
+    """Train every generator and every arm's classifier that the comparison does not have yet."""
+    check(plan)
+    identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
+    storage, study = studies.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
+    make_parent = partial(_parent, plan, hyperparameters, identity)
+    parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
+    cells = cells_of(plan)
+    with tracking.run(
+        plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
+        resume=parent, shared=True,
+    ) as run:  # fmt: skip
+        _reopen(Queue(study, storage), cells, parent, plan.tracking_uri)
+        workers.work(plan.workers, _work, plan, hyperparameters, study, parent)
+        tracking.close_left(study, plan.tracking_uri)
+        run.describe(
+            f"**{plan.name}**: {plan.dataset}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
+            f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
+            f"    python -m analysis.accuracy_table --comparison {parent}"
+        )
+        _check_done(Queue(study, storage), cells)
+    print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that cannot be carried out before anything is created."""
+    for name in plan.methods:
+        methods.find(name)
+    unknown = set(plan.controls) - set(arms.CONTROLS)
+    if unknown:
+        raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(arms.CONTROLS)}")
+    plan.check(seeds=1)
+    for n_real in plan.n_real:
+        experiment.load(plan, n_real, seed=0)
+
+
+def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
+    """The comparison's run: the one that the store has of it, else a new one."""
+    known = tracking.find_run(f"tags.comparison = '{identity}'", plan.tracking_uri)
+    if known:
+        return known
+    with tracking.run(
+        plan.experiment_name or "comparisons",
+        plan.name,
+        tags={"kind": "comparison", "dataset": plan.dataset, "comparison": identity},
+        params={"dataset": plan.dataset, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
+        tracking_uri=plan.tracking_uri,
+        shared=True,
+    ) as run:
+        return run.id
+
+
+def flat(hyperparameters: Any) -> dict[str, Any]:
+    return {
+        f"{part}.{key}": value
+        for part, values in dataclasses.asdict(hyperparameters).items()
+        for key, value in values.items()
+    }
+
+
+def cells_of(plan: Plan) -> dict[str, Cell]:
+    """The cells by name, in the order of their slots: `none`, the controls, then each generator and its classifier."""
+    cells = [
+        cell
+        for n_real in plan.n_real
+        for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
+        for cell in (
+            *(Cell(arm, n_real, seed) for arm in ("none", *plan.controls)),
+            *(Cell(method, n_real, seed, samples) for method in plan.methods for samples in (True, False)),
+        )
+    ]
+    return {cell.name: cell for cell in cells}
+
+
+def _slots(plan: Plan) -> list[Slot]:
+    cells = cells_of(plan)
+    needs = {name: dataclasses.replace(cell, samples=True).name for name, cell in cells.items() if not cell.samples}
+    return [Slot(name, needs=needs[name] if needs.get(name) in cells else None) for name in cells]
+
+
+def _reopen(queue: Queue, cells: Mapping[str, Cell], parent: str, tracking_uri: str | None) -> None:
+    """What failed is done again, and what was done but is no longer in the store."""
+    under = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'FINISHED'"
+    there = set(tracking.read_runs(under, tracking_uri=tracking_uri, columns=[])["run_id"])
+    for name, past in queue.attempts().items():
+        lost = name in cells and not cells[name].samples and past[-1].user_attrs.get(RUN) not in there
+        if name in cells and (past[-1].state == TrialState.FAIL or (lost and past[-1].state == TrialState.COMPLETE)):
+            queue.reopen([Slot(name)])
+
+
+def _check_done(queue: Queue, cells: Mapping[str, Cell]) -> None:
+    known = queue.attempts()
+    failed = [name for name in cells if not studies.is_done(known.get(name, []))]
+    if failed:
+        reasons = {
+            past[-1].user_attrs.get(studies.REASON, "its worker died") for name, past in known.items() if name in failed
+        }
+        raise InputError(
+            f"{len(failed)} cells have failed, such as {failed[0]}: {min(reasons)}; the same command tries again"
+        )
+
+
+def _work(plan: Plan, hyperparameters: Any, study: str, parent: str) -> None:
+    """A worker's part."""
+    queue = Queue(study, studies.open_storage(plan.place, plan.beat), RandomSampler())
+    queue.retries = plan.retries
+    cells = cells_of(plan)
+
+    def objective(trial: Trial, slot: Slot) -> float:
+        studies.note_worker(trial)
+        task = (plan, hyperparameters, cells[slot.name], parent, study)
+        many = plan.processes_per_trial > 1
+        run_id, value = workers.span(plan.processes_per_trial, carry_out, *task) if many else carry_out(*task)
+        trial.set_user_attr(RUN, run_id)
+        return value
+
+    queue.work(_slots(plan), objective)
+
+
+def carry_out(plan: Plan, hyperparameters: Any, cell: Cell, parent: str, study: str) -> tuple[str, float]:
+    """Train what a cell is, unless the store has it, on all processes; the run's id and its headline figure."""
+    accelerator = launch.accelerator(plan.process_timeout)
+    shared = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Common)}
+    own = {"experiment_name": plan.experiment_name or "comparisons", "n_real": cell.n_real, "seed": cell.seed}
+    single, tags = Single(**shared | own, resume="auto"), {"study": study}
+    dataset = experiment.load(single, cell.n_real, cell.seed)
+    if cell.arm in methods.names():
+        config = getattr(hyperparameters, cell.arm)
+        arm = experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags)
+        if cell.samples:
+            return arm.run or "", arm.metrics["samples/conditional_accuracy"]
+    else:
+        arm = arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
+    run_id, figures = experiment.classified(
+        arm, hyperparameters.classifier, single, dataset, parent, accelerator, tags=tags
+    )
+    return run_id, figures["test/accuracy"]

@@ -1,0 +1,408 @@
+"""Studies that any number of workers share, none of them trusted to live: their storage and their queue.
+
+A study has slots: the trials of a search, or the cells of a comparison. A worker takes a slot by setting its
+waiting trial to RUNNING, which the storage grants to one worker alone, and beats while it works on it. Where the
+beats stop, or the trial was stopped, the slot gets another trial, its next attempt. Two workers that enqueue the
+same attempt at once do no harm: the one with the lower number counts.
+
+With `harness.tuning` the only place that knows Optuna. No torch in here, so that a study can be read without it.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, fail_stale_trials
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness import signals
+from harness.errors import InputError, Pruned
+from harness.redaction import redacted
+from harness.tracking.stores import OUTPUTS, shown
+
+BEAT_S = 10
+GRACE_BEATS = 6
+"""Beats that may be missing before a worker counts as dead."""
+POLL_S = 0.5
+AWAY_S = 600.0
+"""How long a worker waits for a database that is away."""
+SLOT, ATTEMPT, REASON, RUN, WORKER = "slot", "attempt", "reason", "run_id", "worker"
+"""A trial's own words in the study. A trial that failed without a reason died with its worker."""
+DEFINITION, PARENT = "definition", "parent_run"
+"""A study's."""
+Direction = Literal["maximize", "minimize"]
+Away = (StorageInternalError, SQLAlchemyError)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Fixed parameter .* is out of", category=UserWarning)
+
+
+# --- Where studies are kept ------------------------------------------------------------------------------
+
+
+def default_storage() -> str:
+    return str(OUTPUTS / "studies.journal")
+
+
+class _Beats(BaseHeartbeat):
+    """Heartbeats as an attribute of the trial, for storages that have none of their own.
+
+    A beat is the worker's time: the clocks of hosts that share a study may differ by less than the grace.
+    """
+
+    beat_s: int
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with contextlib.suppress(UpdateFinishedTrialError, *Away):  # over meanwhile; or the next beat will do
+            self.set_trial_system_attr(trial_id, "beat", time.time())  # type: ignore[attr-defined]
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))  # type: ignore[attr-defined]
+        least = time.time() - self.beat_s * GRACE_BEATS
+        return [trial._trial_id for trial in running if trial.system_attrs.get("beat", 0) < least]
+
+    def get_heartbeat_interval(self) -> int:
+        return self.beat_s
+
+    def get_heartbeat_stale_trial_callback(self) -> None:
+        return None
+
+
+class _File(_Beats, JournalStorage):
+    """For the processes of one host. The lock is the kernel's, which takes it from a process that dies."""
+
+    def __init__(self, path: Path, beat_s: int) -> None:
+        self.beat_s = beat_s
+        super().__init__(JournalFileBackend(str(path), FileLock(f"{path}.lock")))  # type: ignore[arg-type]
+
+
+class _Proxy(_Beats, GrpcStorageProxy):
+    """For very many workers, whose reads a proxy answers: `optuna.storages.run_grpc_proxy_server`."""
+
+    def __init__(self, host: str, port: int, beat_s: int) -> None:
+        self.beat_s = beat_s
+        super().__init__(host=host, port=port)
+
+
+class _Database(RDBStorage):
+    """For the processes of many hosts. A database that is away for a while is waited for."""
+
+    def __init__(self, url: str, beat_s: int) -> None:
+        super().__init__(
+            url,
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=beat_s,
+            grace_period=beat_s * GRACE_BEATS,
+        )
+        event.listen(self.engine, "do_connect", _patiently)
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with contextlib.suppress(*Away):  # the next beat will do
+            super().record_heartbeat(trial_id)
+
+
+def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+    until = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.dbapi.OperationalError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(POLL_S)
+
+
+def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseStorage:
+    """The storage at a path (one host), a database's URL (many) or grpc://HOST:PORT (very many).
+
+    A path's file is made where it is missing and `create` is set.
+    Raises InputError where there is none.
+    """
+    try:
+        if place.startswith("grpc://"):
+            parts = urlsplit(place)
+            proxy = _Proxy(parts.hostname or "localhost", parts.port or 13000, beat_s)
+            proxy.wait_server_ready(timeout=10)
+            return proxy
+        if "://" in place:
+            url = place.replace("postgresql://", "postgresql+psycopg://", 1)
+            if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).parent.is_dir():
+                raise InputError(f"--storage {place}: there is no such folder")
+            return _Database(url, beat_s)
+        path = Path(place)
+        if not create and not path.is_file():
+            raise InputError(f"there are no studies in {place}: run experiments/tune.py, or give its --storage")
+        if path.parent == OUTPUTS:
+            OUTPUTS.mkdir(exist_ok=True)
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"--storage {place} must be a file in a folder that exists, or a database's URL")
+        return _File(path, beat_s)
+    except InputError:
+        raise
+    except Exception as error:  # drivers that are missing, URLs that are none, servers that are away
+        reason = redacted(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise InputError(
+            f"the storage {shown(place)} cannot be opened ({reason[:200]}); give a file, "
+            "postgresql://USER:PASSWORD@HOST/DATABASE or grpc://HOST:PORT"
+        ) from error
+
+
+# --- A study and its queue -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A piece of a study's work: its name, the parameters that are not suggested, the slot that must be done first."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    needs: str | None = None
+
+
+class Exhausted(Exception):
+    """No slot is left."""
+
+
+class TrialFailed(Exception):
+    """A trial has ended without a value; its reason is in the study, which goes on."""
+
+
+class Queue(optuna.Study):
+    """A study whose trials are its slots, each taken once: a worker's view of it."""
+
+    def __init__(
+        self,
+        name: str,
+        storage: BaseStorage,
+        sampler: BaseSampler | None = None,
+        pruner: optuna.pruners.BasePruner | None = None,
+    ) -> None:
+        super().__init__(name, storage, sampler, pruner)
+        self.slots: dict[str, Slot] = {}
+        self.retries, self.max_failures = 2, 0
+
+    def attempts(self) -> dict[str, list[FrozenTrial]]:
+        """The trials of each slot, one per attempt, in their order."""
+        return attempts(self.get_trials(deepcopy=False))
+
+    def work(self, slots: Sequence[Slot], objective: Callable[[Trial, Slot], Any]) -> None:
+        """Take slots and do them until all are over, those of other workers too: one of these may die.
+
+        What `objective` raises ends its trial, with the reason in the study, and not the others; Pruned is no failure.
+        Raises InputError where the first `max_failures` trials all failed, and where the database stays away.
+        """
+        self.slots = {slot.name: slot for slot in slots}
+        until = None
+        while True:
+            try:
+                with contextlib.suppress(Exhausted):
+                    self.optimize(lambda trial: self._tried(trial, objective), catch=(TrialFailed,))
+                return
+            except Away as error:
+                until = until or time.monotonic() + AWAY_S
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"the study's storage is away ({redacted(str(error).splitlines()[0])[:200]}); "
+                        "the same command goes on with it"
+                    ) from error
+            time.sleep(POLL_S)
+
+    def _tried(self, trial: Trial, objective: Callable[[Trial, Slot], Any]) -> Any:
+        try:
+            return objective(trial, self.slots[trial.user_attrs[SLOT]])
+        except Pruned as error:
+            print(f"trial {trial.number}: {error}", flush=True)
+            raise optuna.TrialPruned(str(error)) from error
+        except Away:
+            raise  # no failure of the trial's: it is tried again
+        except (KeyboardInterrupt, SystemExit) as error:
+            trial.set_user_attr(REASON, signals.reason(error))
+            raise KeyboardInterrupt from error
+        except Exception as error:
+            reason = redacted(signals.reason(error))[:1000]
+            trial.set_user_attr(REASON, reason)
+            print(f"trial {trial.number}: failed: {reason}", file=sys.stderr, flush=True)
+            raise TrialFailed(reason) from error
+
+    def _pop_waiting_trial_id(self) -> int:
+        """The seam at which Optuna looks for trials that were enqueued: here there are no others."""
+        while True:
+            fail_stale_trials(self)
+            known = self.attempts()
+            self._check_failures(known)
+            open_slots = [slot for slot in self.slots.values() if not self._over(slot, known)]
+            if not open_slots:
+                raise Exhausted
+            self._top_up(open_slots, known)
+            for trial in self._ready(self.attempts()):
+                if self._take(trial):
+                    return trial._trial_id
+            time.sleep(POLL_S)
+
+    def _over(self, slot: Slot, known: Mapping[str, list[FrozenTrial]]) -> bool:
+        """Whether nothing more will come of a slot."""
+        if slot.needs and self._over(self.slots[slot.needs], known) and not is_done(known.get(slot.needs, [])):
+            return True  # what it needs has failed
+        return is_over(known.get(slot.name, []), self.retries)
+
+    def _top_up(self, open_slots: Sequence[Slot], known: Mapping[str, list[FrozenTrial]]) -> None:
+        """Enqueue a trial for each open slot that has none under way."""
+        for slot in open_slots:
+            past = known.get(slot.name, [])
+            if not past or past[-1].state.is_finished():
+                again = past[-1].params if past else {}
+                self.enqueue_trial({**again, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+
+    def reopen(self, slots: Sequence[Slot]) -> None:
+        """Enqueue once more what is over."""
+        known = self.attempts()
+        for slot in slots:
+            past = known.get(slot.name, [])
+            if past and past[-1].state.is_finished():
+                self.enqueue_trial({**past[-1].params, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+
+    def _ready(self, known: Mapping[str, list[FrozenTrial]]) -> Iterator[FrozenTrial]:
+        for slot in self.slots.values():
+            past = known.get(slot.name, [])
+            if past and past[-1].state == TrialState.WAITING and (not slot.needs or is_done(known.get(slot.needs, []))):
+                yield past[-1]
+
+    def _take(self, trial: FrozenTrial) -> bool:
+        # The beat comes first: a worker that dies just after it has taken a trial leaves one that can be seen as dead.
+        self._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        try:
+            return self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+
+    def _check_failures(self, known: Mapping[str, list[FrozenTrial]]) -> None:
+        ends = [past[-1] for past in known.values() if past[-1].state.is_finished()]
+        failed = [trial for trial in ends if trial.state == TrialState.FAIL and REASON in trial.user_attrs]
+        failed = [trial for trial in failed if not was_stopped(trial)]
+        if self.max_failures and len(failed) == len(ends) >= self.max_failures:
+            raise InputError(
+                f"all {len(failed)} trials of {self.study_name} have failed, the last with: "
+                f"{failed[-1].user_attrs[REASON]} (--max-failures {self.max_failures})"
+            )
+
+
+def note_worker(trial: Trial) -> None:
+    trial.set_user_attr(WORKER, f"{platform.node()}:{os.getpid()}")
+
+
+def attempts(trials: Collection[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
+    """Trials by slot, one per attempt, in their order: of several of one attempt the first."""
+    first: dict[tuple[str, int], FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        first.setdefault((trial.user_attrs.get(SLOT, ""), trial.user_attrs.get(ATTEMPT, 0)), trial)
+    found: dict[str, list[FrozenTrial]] = {}
+    for (slot, _), trial in sorted(first.items(), key=lambda item: item[0][1]):
+        found.setdefault(slot, []).append(trial)
+    return found
+
+
+def is_done(past: Sequence[FrozenTrial]) -> bool:
+    return bool(past) and past[-1].state == TrialState.COMPLETE
+
+
+def is_over(past: Sequence[FrozenTrial], retries: int) -> bool:
+    """Whether the last attempt of a slot decides: it has a value, was pruned, failed, or died once too often."""
+    if not past or not past[-1].state.is_finished():
+        return False
+    if past[-1].state != TrialState.FAIL:
+        return True
+    if REASON in past[-1].user_attrs:
+        return not was_stopped(past[-1])
+    return sum(died(trial) for trial in past) > retries
+
+
+def died(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and REASON not in trial.user_attrs
+
+
+def was_stopped(trial: FrozenTrial) -> bool:
+    return signals.STOPPED in trial.user_attrs.get(REASON, "")
+
+
+# --- Making and finding studies --------------------------------------------------------------------------
+
+
+def make(
+    name: str,
+    storage: BaseStorage,
+    directions: Sequence[Direction],
+    definition: Mapping[str, Any],
+    make_parent: Callable[[], str],
+) -> str:
+    """Make a study, or find it where it is: the id of its MLflow run, which whoever makes the study makes too.
+
+    Raises InputError for a study of that name with another definition, with the differences.
+    """
+    try:
+        made = optuna.create_study(storage=storage, study_name=name, directions=list(directions))
+    except DuplicatedStudyError:
+        made = optuna.load_study(study_name=name, storage=storage)
+        _same_definition(made, definition)
+        until = time.monotonic() + 60  # its maker may be about to say it
+        while PARENT not in made.user_attrs and time.monotonic() < until:
+            time.sleep(POLL_S)
+    else:
+        made.set_user_attr(DEFINITION, dict(definition))
+    if PARENT not in made.user_attrs:
+        made.set_user_attr(PARENT, make_parent())
+    return made.user_attrs[PARENT]
+
+
+def check_definition(name: str, storage: BaseStorage, definition: Mapping[str, Any]) -> None:
+    """Raises InputError where a study of that name is of something else."""
+    if name in optuna.get_all_study_names(storage):
+        _same_definition(optuna.load_study(study_name=name, storage=storage), definition)
+
+
+def _same_definition(study: optuna.Study, definition: Mapping[str, Any]) -> None:
+    until = time.monotonic() + 10
+    while (known := study.user_attrs.get(DEFINITION)) is None and time.monotonic() < until:
+        time.sleep(POLL_S)
+    known = known or {}
+    different = [
+        f"{key} is {known.get(key)}, not {definition.get(key)}"
+        for key in {**known, **definition}
+        if known.get(key) != definition.get(key)
+    ]
+    if different:
+        raise InputError(
+            f"the study {study.study_name!r} is another one: its {'; its '.join(different)}; give another --name"
+        )
+
+
+def read(name: str | None, place: str | None = None) -> optuna.Study:
+    """A study to look at; without a name the only one of its storage.
+
+    Raises InputError for a storage or a study that is not there, with those that are.
+    """
+    place = place or default_storage()
+    storage = open_storage(place, create=False)
+    names = optuna.get_all_study_names(storage)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        said = f"no study {name!r}" if name else "a study must be named"
+        raise InputError(f"{said} in {shown(place)}; there are {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)

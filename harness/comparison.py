@@ -170,7 +170,8 @@ def _work(plan: Plan, hyperparameters: Any, study: str, parent: str) -> None:
 
     def objective(trial: Trial, slot: Slot) -> float:
         studies.note_worker(trial)
-        task = (plan, hyperparameters, cells[slot.name], parent, study)
+        samples = queue.attempts()[slot.needs][-1].user_attrs[RUN] if slot.needs else None
+        task = (plan, hyperparameters, cells[slot.name], parent, study, samples)
         many = plan.processes_per_trial > 1
         run_id, value = workers.span(plan.processes_per_trial, carry_out, *task) if many else carry_out(*task)
         trial.set_user_attr(RUN, run_id)
@@ -179,18 +180,24 @@ def _work(plan: Plan, hyperparameters: Any, study: str, parent: str) -> None:
     queue.work(_slots(plan), objective)
 
 
-def carry_out(plan: Plan, hyperparameters: Any, cell: Cell, parent: str, study: str) -> tuple[str, float]:
-    """Train what a cell is, unless the store has it, on all processes; the run's id and its headline figure."""
+def carry_out(
+    plan: Plan, hyperparameters: Any, cell: Cell, parent: str, study: str, samples: str | None
+) -> tuple[str, float]:
+    """Train what a cell is, unless the store has it, on all processes; the run's id and its headline figure.
+
+    `samples` is the run of the generator's cell that a classifier's has waited for.
+    """
     accelerator = launch.accelerator(plan.process_timeout)
     shared = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Common)}
     own = {"experiment_name": plan.experiment_name or "comparisons", "n_real": cell.n_real, "seed": cell.seed}
     single, tags = Single(**shared | own, resume="auto"), {"study": study}
     dataset = experiment.load(single, cell.n_real, cell.seed)
-    if cell.arm in methods.names():
+    if cell.samples:
         config = getattr(hyperparameters, cell.arm)
         arm = experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags)
-        if cell.samples:
-            return arm.run or "", arm.metrics["samples/conditional_accuracy"]
+        return arm.run or "", arm.metrics["samples/conditional_accuracy"]
+    if samples:
+        arm = arms.generator_arm(samples, plan.tracking_uri)
     else:
         arm = arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
     run_id, figures = experiment.classified(

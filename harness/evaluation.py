@@ -105,8 +105,7 @@ def frechet_distance(judge: Classifier, samples: Images, real: Images, chunk: in
 
     It falls with the number of images, so only distances of equally large sets may be compared.
     """
-    distance = FrechetInceptionDistance(_Features(judge)).set_dtype(torch.float64)
-    distance.to(next(judge.parameters()).device)
+    distance = FrechetInceptionDistance(_Features(judge)).to(next(judge.parameters()).device)
     for images, is_real in ((real, True), (samples, False)):
         for part in images.images.split(chunk):
             distance.update(part.to(distance.device), real=is_real)

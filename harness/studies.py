@@ -49,7 +49,7 @@ DEFINITION, PARENT = "definition", "parent_run"
 Direction = Literal["maximize", "minimize"]
 Away = (StorageInternalError, SQLAlchemyError)
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is said in one line, by us
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 warnings.filterwarnings("ignore", message="Fixed parameter .* is out of", category=UserWarning)
 
@@ -139,7 +139,7 @@ def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseS
         if place.startswith("grpc://"):
             parts = urlsplit(place)
             proxy = _Proxy(parts.hostname or "localhost", parts.port or 13000, beat_s)
-            proxy.wait_server_ready(timeout=10)
+            proxy.wait_server_ready(timeout=5)
             return proxy
         if "://" in place:
             url = place.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -215,6 +215,8 @@ class Queue(optuna.Study):
                 with contextlib.suppress(Exhausted):
                     self.optimize(lambda trial: self._tried(trial, objective), catch=(TrialFailed,))
                 return
+            except KeyboardInterrupt as stop:
+                raise stop.__cause__ or stop from None  # as it came
             except Away as error:
                 until = until or time.monotonic() + AWAY_S
                 if time.monotonic() > until:

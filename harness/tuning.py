@@ -111,6 +111,7 @@ def tune(plan: Plan) -> None:
     storage = studies.open_storage(plan.place, plan.beat)
     studies.check_definition(plan.study, storage, definition)
     parent = studies.make(plan.study, storage, _directions(plan), definition, partial(_make_parent, plan, definition))
+    tracking.get_run(parent, plan.tracking_uri)  # a study goes on in the store where it began
     with tracking.run(
         plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
         resume=parent, shared=True,
@@ -197,7 +198,7 @@ def _search(plan: Plan, parent: str) -> None:
         studies.make(name, storage, _directions(plan), definition, lambda: parent)
         again = Queue(name, storage, RandomSampler(), NopPruner())
         again.retries = plan.retries
-        again.work(_confirmation_slots(plan), partial(_confirming_trial, plan, parent, winner.params))
+        again.work(_confirmation_slots(plan), partial(_confirming_trial, plan, parent, again, winner.params))
 
 
 def default_values(plan: Plan) -> dict[str, Any]:
@@ -254,18 +255,26 @@ def suggested(plan: Plan, trial: Any) -> dict[str, Any]:
 
 
 def _trial(plan: Plan, parent: str, queue: Queue, trial: Trial, slot: Slot) -> list[float]:
-    """One trial, in this process or in several: its objectives."""
+    """One trial of the search: its objectives."""
+    return _done(plan, parent, queue, trial, slot, suggested(plan, trial), range(plan.seeds_per_trial), "trial")
+
+
+def _done(
+    plan: Plan, parent: str, queue: Queue, trial: Trial, slot: Slot, values: Mapping[str, Any], seeds: Sequence[int],
+    kind: str,
+) -> list[float]:  # fmt: skip
+    """One trial in this process, or in several, gone on with where its slot's last worker left it."""
     studies.note_worker(trial)
-    values, past = suggested(plan, trial), queue.attempts()[slot.name]
-    task = Task(plan, parent, values, trial.number, trial.user_attrs[ATTEMPT], slot.name, _resumable(past),
-                range(plan.seeds_per_trial), trial._trial_id)  # fmt: skip
+    resume, attempt = _resumable(queue.attempts()[slot.name]), trial.user_attrs[ATTEMPT]
+    task = Task(plan, parent, values, trial.number, attempt, slot.name, resume, seeds, queue.study_name,
+                trial._trial_id, kind)  # fmt: skip
     start = time.monotonic()
     if plan.processes_per_trial == 1:
         found = carry_out(task, trial)
     else:
         found = workers.span(plan.processes_per_trial, carry_out, task)
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, found, strict=True))
-    print(f"trial {trial.number}: {said} after {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{kind} {slot.name}: {said} after {time.monotonic() - start:.0f} s", flush=True)
     return found
 
 
@@ -287,8 +296,9 @@ class Task:
     slot: str
     resume: str | None
     seeds: Sequence[int]
-    trial_id: int | None
-    kind: str = "trial"
+    study: str
+    trial_id: int
+    kind: str
 
 
 def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
@@ -297,10 +307,9 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
     Raises Pruned on all processes alike, and Diverged for a value that is not finite.
     """
     plan, accelerator = task.plan, launch.accelerator(task.plan.process_timeout)
-    if trial is None and task.trial_id is not None and accelerator.is_main_process:
+    if trial is None and accelerator.is_main_process:  # of several that the worker has started
         storage = studies.open_storage(plan.place, plan.beat)
-        queue = Queue(plan.study, storage, RandomSampler(), PRUNERS[_pruner_name(plan)]())
-        trial = Trial(queue, task.trial_id)
+        trial = Trial(Queue(task.study, storage, RandomSampler(), PRUNERS[_pruner_name(plan)]()), task.trial_id)
     tags = {"study": plan.study, "trial": task.number, "slot": task.slot}
     with tracking.run(
         plan.experiment_name or "studies",
@@ -345,7 +354,7 @@ def _one_seed(
     config = dataclasses.replace(methods.find(plan.method).Config(), **_fixed(plan) | dict(task.values))
     dataset = experiment.load(single, plan.n_real, single.seed)
     measures = sorted({OBJECTIVES[name].measure or "conditional_accuracy" for name in plan.objectives})
-    watch = _watch(plan, place, trial)
+    watch = _watch(plan, place, trial) if task.kind == "trial" else None
     parent = launch.agreed(run.id, accelerator)
     if task.resume:
         again = {"measures": measures, "watch": watch, "tags": tags, "within": parent}
@@ -403,15 +412,12 @@ def _confirmation_slots(plan: Plan) -> list[Slot]:
     ]
 
 
-def _confirming_trial(plan: Plan, parent: str, winner: Mapping[str, Any], trial: Trial, slot: Slot) -> list[float]:
-    studies.note_worker(trial)
+def _confirming_trial(
+    plan: Plan, parent: str, queue: Queue, winner: Mapping[str, Any], trial: Trial, slot: Slot
+) -> list[float]:
     which, _, seed = slot.name.split()
     values = winner if which == "best" else default_values(plan)
-    task = Task(plan, parent, values, trial.number, trial.user_attrs[ATTEMPT], slot.name, None, [int(seed)], None,
-                "confirmation")  # fmt: skip
-    if plan.processes_per_trial > 1:
-        return workers.span(plan.processes_per_trial, carry_out, task)
-    return carry_out(task, None)
+    return _done(plan, parent, queue, trial, slot, values, [int(seed)], "confirmation")
 
 
 @dataclass(frozen=True)

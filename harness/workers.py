@@ -75,7 +75,9 @@ def work(number: int, function: Callable[..., None], *arguments: Any) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
     workers = [
-        context.Process(target=_worker, args=(place, number, function, arguments), name=f"worker {place}")
+        context.Process(
+            target=_worker, args=(dict(os.environ), place, number, function, arguments), name=f"worker {place}"
+        )
         for place in range(number)
     ]
     for worker in workers:
@@ -110,7 +112,10 @@ def _end(workers: list[ForkServerProcess]) -> None:
         worker.join()
 
 
-def _worker(place: int, number: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _worker(
+    environment: dict[str, str], place: int, number: int, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.update(environment)
     os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
     parent = multiprocessing.parent_process()
     assert parent
@@ -167,8 +172,8 @@ def _launched(processes: int, task: Path) -> Iterator[subprocess.Popen]:
     launcher = subprocess.Popen(
         [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes",
          str(processes), "--main_process_port", "0", "--mixed_precision",
-         os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), "--dynamo_backend", "no", "-m", "harness.workers",
-         str(task)],
+         os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), "--dynamo_backend",
+         os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower(), "-m", "harness.workers", str(task)],
         env=environment, start_new_session=True,
     )  # fmt: skip
     try:
@@ -189,7 +194,7 @@ def main(task: Path) -> None:
         value = function(*arguments)
     except BaseException as error:
         kind = next((kind for kind in (Pruned, Diverged, InputError) if isinstance(error, kind)), RuntimeError)
-        _write(outcome, (kind, launch.blame(error)))
+        _write(outcome, (kind, str(error) if kind is Pruned else launch.blame(error)))
         sys.exit(0 if kind is Pruned else 1)
     if os.environ.get("RANK", "0") == "0":
         _write(outcome, (None, value))

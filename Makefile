@@ -12,8 +12,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-soak: $(READY)  # bounded: 10 kills of each method on one and on two processes
+soak: $(READY)  # bounded: 10 kills of each method on one and on two processes, then a study's workers
 	$(BIN)/python tests/soak.py --kills 10
+	$(BIN)/python tests/study_soak.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -72,7 +72,9 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
         plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
         resume=parent, shared=True,
     ) as run:  # fmt: skip
-        _reopen(Queue(study, storage), cells, parent, plan.tracking_uri)
+        queue = Queue(study, storage)
+        queue.enqueue(_slots(plan))
+        _reopen(queue, cells, parent, plan.tracking_uri)
         workers.work(plan.workers, _work, plan, hyperparameters, study, parent)
         tracking.close_left(study, plan.tracking_uri)
         run.describe(

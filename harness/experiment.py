@@ -158,7 +158,7 @@ def generator(
         run.describe(_headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, settings.register)
-            figures = [f"{name.rpartition('/')[2]} {scores[name]:.4g}" for name in HEADLINES if name in scores]
+            figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
             print(
                 f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
                 f"run {run.id}"

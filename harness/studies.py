@@ -202,6 +202,11 @@ class Queue(optuna.Study):
         """The trials of each slot, one per attempt, in their order."""
         return attempts(self.get_trials(deepcopy=False))
 
+    def enqueue(self, slots: Sequence[Slot]) -> None:
+        """Give each slot that has none its first trial: before there are workers who would do it at once."""
+        known = self.attempts()
+        self._top_up([slot for slot in slots if slot.name not in known], known)
+
     def work(self, slots: Sequence[Slot], objective: Callable[[Trial, Slot], Any]) -> None:
         """Take slots and do them until all are over, those of other workers too: one of these may die.
 
@@ -253,6 +258,7 @@ class Queue(optuna.Study):
             if not open_slots:
                 raise Exhausted
             self._top_up(open_slots, known)
+            self._drop_twins()
             for trial in self._ready(self.attempts()):
                 if self._take(trial):
                     return trial._trial_id
@@ -271,6 +277,15 @@ class Queue(optuna.Study):
             if not past or past[-1].state.is_finished():
                 again = past[-1].params if past else {}
                 self.enqueue_trial({**again, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+
+    def _drop_twins(self) -> None:
+        """Of several trials of one attempt only the first is ever done; the others end as failed."""
+        first = {trial.number for past in self.attempts().values() for trial in past}
+        for trial in self.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if trial.number not in first:
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    self._storage.set_trial_user_attr(trial._trial_id, REASON, "enqueued twice, never begun")
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def reopen(self, slots: Sequence[Slot]) -> None:
         """Enqueue once more what is over."""

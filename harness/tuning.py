@@ -7,7 +7,7 @@ validation split; the test split is not read. The first trial is the default con
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -51,13 +51,13 @@ OBJECTIVES = {
     "train_seconds": Objective("cost/generator_training_device_seconds", "minimize"),
     "sampling_seconds": Objective("cost/generator_sampling_device_seconds", "minimize"),
 }
-PRUNERS: dict[str, type[BasePruner] | partial] = {
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
     "median": partial(MedianPruner, n_startup_trials=5),
     "halving": partial(SuccessiveHalvingPruner, min_resource=1, reduction_factor=2),
     "hyperband": partial(HyperbandPruner, min_resource=1, max_resource=LOOKS, reduction_factor=2),
 }
-SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def tune(plan: Plan) -> None:
         resume=parent, shared=True,
     ) as run:  # fmt: skip
         try:
+            Queue(plan.study, storage).enqueue(_slots(plan))
             workers.work(plan.workers, _search, plan, parent)
             confirmed = confirmation(plan, storage)
         finally:
@@ -188,9 +189,7 @@ def _search(plan: Plan, parent: str) -> None:
     storage = studies.open_storage(plan.place, plan.beat)
     queue = Queue(plan.study, storage, SAMPLERS[plan.sampler](), PRUNERS[_pruner_name(plan)]())
     queue.retries, queue.max_failures = plan.retries, plan.max_failures
-    first = Slot("0", _suggestible(plan))
-    slots = [first, *(Slot(str(number)) for number in range(1, plan.trials))]
-    queue.work(slots, partial(_trial, plan, parent, queue))
+    queue.work(_slots(plan), partial(_trial, plan, parent, queue))
     winner = best(queue)
     if plan.confirm_seeds and winner is not None and not _is_default(plan, winner):
         definition = {"of": plan.study, "winner": winner.params}
@@ -199,6 +198,10 @@ def _search(plan: Plan, parent: str) -> None:
         again = Queue(name, storage, RandomSampler(), NopPruner())
         again.retries = plan.retries
         again.work(_confirmation_slots(plan), partial(_confirming_trial, plan, parent, again, winner.params))
+
+
+def _slots(plan: Plan) -> list[Slot]:
+    return [Slot("0", _suggestible(plan)), *(Slot(str(number)) for number in range(1, plan.trials))]
 
 
 def default_values(plan: Plan) -> dict[str, Any]:

@@ -1,8 +1,17 @@
-"""Studies whose workers are killed at random moments and whose database is restarted, checked afterwards."""
+"""Studies under fire: workers killed, the database restarted, trials whose processes fail. Checked afterwards.
 
+    python tests/study_soak.py
+
+Forty trials of four workers on PostgreSQL, two of them killed at random moments and the database restarted once; then
+trials of two processes that are pruned, raise on rank 1, diverge, and end well. Exit code 1 where a check fails.
+"""
+
+import contextlib
 import os
 import random
 import signal
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,9 +19,13 @@ from pathlib import Path
 
 import optuna
 import processes
-from optuna.trial import TrialState
+import spanning
+import tyro
+from optuna.trial import Trial, TrialState
 
-from harness import postgres, studies, tracking
+from harness import postgres, studies, tracking, tuning, workers
+from harness.studies import Queue, Slot
+from harness.tuning import Plan, Task
 
 PATIENCE_S = 600.0
 FLAGS = (
@@ -90,3 +103,72 @@ def check(folder: Path, url: str, trials: int, kills: int) -> None:
             assert type(value)(run[f"params.{name}"]) == value
     for past in slots.values():  # an attempt that got as far as a run was gone on with there
         assert len({trial.user_attrs["run_id"] for trial in past if "run_id" in trial.user_attrs}) == 1
+
+
+# --- Trials that span processes --------------------------------------------------------------------------
+
+SPANNING = (
+    "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "20", "--batch-size", "16", "--objectives", "fid",
+    "--processes-per-trial", "2", "--process-timeout", "20",
+)  # fmt: skip
+REASONS = {
+    "exception": "rank 1: MemoryError: no memory is left on rank 1",
+    "nan": "Diverged: train/loss is nan at step 7",
+    "prune": "pruned at step 8: fid of 500 samples",
+}
+
+
+def spanning_case(faults: list[str]) -> None:
+    """One study, here, whose trials end as the faults say (see spanning.py), each in two processes."""
+    plan = tyro.cli(Plan, args=list(SPANNING))
+    storage = studies.open_storage(plan.place)
+    parent = studies.make(plan.study, storage, ["minimize"], {}, lambda: "")
+    queue = Queue(plan.study, storage)
+
+    def objective(trial: Trial, slot: Slot) -> list[float]:
+        values = tuning.suggested(plan, trial)
+        task = Task(plan, parent, values, trial.number, 1, slot.name, None, [0], plan.study, trial._trial_id, "trial")
+        return workers.span(2, spanning.carry_out, task, slot.name)
+
+    queue.work([Slot(fault) for fault in faults], objective)
+    runs = tracking.read_runs().set_index("run_id")
+    assert set(runs["status"]) <= {"FINISHED", "FAILED", "KILLED"}
+    for trial in queue.trials:
+        run, fault = runs.loc[trial.user_attrs["run_id"]], trial.user_attrs["slot"]
+        generator = runs[runs["parent_run_id"] == run.name].iloc[0]
+        assert generator["params.world_size"] == "2"
+        for name, value in trial.params.items():  # the value used is the value stored, to the last bit
+            assert type(value)(generator[f"params.{name}"]) == value
+        if fault == "fine":
+            assert (trial.state, run["status"]) == (TrialState.COMPLETE, "FINISHED")
+            assert run["metrics.objective/fid"] == trial.value
+            continue
+        pruned = fault == "prune"
+        assert trial.state == (TrialState.PRUNED if pruned else TrialState.FAIL)
+        assert {run["status"], generator["status"]} == {"KILLED" if pruned else "FAILED"}
+        for reason in (run["tags.reason"], *([] if pruned else [trial.user_attrs["reason"]])):
+            assert REASONS[fault] in reason
+
+
+def main() -> None:
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(processes.ROOT), str(processes.ROOT / "tests")))
+    cases: dict[str, Callable[[Path], None]] = {
+        "40 trials, 4 workers, 2 killed, database restarted": lambda folder: workers_case(folder, 40, 2, 1, seed=0),
+        "4 trials of 2 processes: pruned, exception, nan, fine": lambda _: spanning_case([*REASONS, "fine"]),
+    }
+    failed = 0
+    for title, case in cases.items():
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="study-") as folder, contextlib.chdir(folder):
+            try:
+                case(Path(folder))
+                wrong = ""
+            except AssertionError as error:
+                wrong = str(error) or "a check failed"
+        failed += bool(wrong)
+        print(f"{title}: {wrong or 'as it should be'}, {time.monotonic() - start:.0f} s", flush=True)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -124,10 +124,10 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
     settings = Single(n_real=200, num_synthetic=300, tracking_uri=uri)
     accelerator, dataset = Accelerator(cpu=True), data.load("digits", n_real=200)
     first, second = gan.Config(steps=6, batch_size=32), gan.Config(steps=6, batch_size=32, latent_scale=0.5)
-    run = experiment.generator("gan", first, settings)
+    run = experiment.generator("gan", first, settings).run
     finished = experiment.finished_generator("gan", second, settings, dataset, accelerator)
     assert finished == (None, run)
-    other = experiment.generator("gan", second, settings, trained_by=run)
+    other = experiment.generator("gan", second, settings, trained_by=run).run
     assert experiment.finished_generator("gan", second, settings, dataset, accelerator)[0] == other
     assert experiment.finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (None, None)
 

@@ -181,7 +181,7 @@ def test_of_two_workers_that_enqueue_the_same_attempt_one_counts() -> None:
         shared.enqueue_trial({}, {SLOT: "0", ATTEMPT: 1})
     shared.work(SLOTS[:2], value)
     assert states(shared) == {"0": ["COMPLETE"], "1": ["COMPLETE"]}
-    assert [trial.state.name for trial in shared.trials] == ["COMPLETE", "WAITING", "COMPLETE"]
+    assert [trial.state.name for trial in shared.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
 
 
 def _worker(place: str, folder: Path, dies_at: int | None) -> None:

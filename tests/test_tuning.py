@@ -38,21 +38,9 @@ def runs_of(place: Path, study: str) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def tuned(place: Path, forked: Callable) -> Any:
     """A study of a GAN, stopped short and gone on with: two workers, then one with more trials."""
-    flags = (
-        *TINY,
-        "--epochs",
-        "4",
-        "--name",
-        "small",
-        "--pruner",
-        "none",
-        "--confirm-seeds",
-        "2",
-        "--max-failures",
-        "0",
-    )
-    first = forked("experiments/tune.py", "gan", *flags, "--trials", "3", "--workers", "2")
-    second = forked("experiments/tune.py", "gan", *flags, "--trials", "5")
+    flags = (*TINY, "--epochs", "4", "--name", "small", "--pruner", "none", "--max-failures", "0", "--confirm-seeds")
+    first = forked("experiments/tune.py", "gan", *flags, "0", "--trials", "3", "--workers", "2")
+    second = forked("experiments/tune.py", "gan", *flags, "2", "--trials", "5")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     return study_of(place, "small"), runs_of(place, "small"), second.stdout
 
@@ -125,9 +113,11 @@ def test_the_best_trial_is_tagged_and_its_configuration_is_taken_back(
 def test_the_winner_is_held_against_the_default_on_fresh_seeds(tuned: Any) -> None:
     study, runs, said = tuned
     parent = runs.loc[runs["tags.kind"] == "study"].iloc[0]
-    if study.user_attrs and "no trial beat the default" in said:
-        pytest.skip("the default won")  # decided by the seed: TPE's is not fixed
     confirming = runs[runs["tags.kind"] == "confirmation"]
+    if study.best_trial.params == study.trials[0].params:  # TPE's seed is not fixed
+        assert "no trial beat the default configuration" in said
+        assert confirming.empty
+        return
     seeds = runs[runs["parent_run_id"].isin(confirming["run_id"]) & (runs["tags.kind"] == "generator")]["tags.seed"]
     assert set(seeds) == {"1", "2"}  # the trials had seed 0
     assert parent["metrics.confirmation/low"] <= parent["metrics.confirmation/difference"]

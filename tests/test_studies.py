@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from pathlib import Path
@@ -213,6 +214,27 @@ def test_forty_slots_and_four_workers_two_of_which_die(place: str, tmp_path: Pat
     ends = states(queue(place))
     assert len(ends) == 40
     assert Counter(map(tuple, ends.values())) == {("COMPLETE",): 38, ("FAIL", "COMPLETE"): 2}
+
+
+def _serve(place: str, port: int) -> None:
+    optuna.storages.run_grpc_proxy_server(studies.open_storage(place), host="127.0.0.1", port=port)
+
+
+def test_a_proxy_has_beats_and_retries_too(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = multiprocessing.get_context("fork").Process(target=_serve, args=(str(tmp_path / "served.journal"), port))
+    server.start()
+    try:
+        shared = queue(f"grpc://127.0.0.1:{port}")
+        dead(shared, "0", x=0.25)
+        shared.work(SLOTS[:2], value)
+        assert states(shared) == {"0": ["FAIL", "COMPLETE"], "1": ["COMPLETE"]}
+        assert "beat" in shared.attempts()["1"][0].system_attrs
+    finally:
+        server.kill()
+        server.join()
 
 
 # --- Storages and names ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import signal
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import processes
 import pytest
 from optuna.trial import TrialState
 
@@ -132,9 +135,9 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     digits = data.load("digits")
-    images = digits.train.images.repeat_interleave(2, 2).repeat_interleave(2, 3)  # 16x16
+    images = digits.train.images
     for part in ("train", "t10k"):
-        header = (0x803).to_bytes(4) + b"".join(side.to_bytes(4) for side in (len(images), 16, 16))
+        header = (0x803).to_bytes(4) + b"".join(side.to_bytes(4) for side in (len(images), 8, 8))
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.numpy().tobytes())
         labels = (0x801).to_bytes(4) + len(images).to_bytes(4) + digits.train.labels.byte().numpy().tobytes()
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
@@ -198,6 +201,39 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_study_goes_on(place
     for trial in study.trials:
         run = trials.loc[trial.user_attrs["run_id"]]
         assert (run["status"], run["tags.state"], run["tags.reason"]) == ("FAILED", "FAIL", trial.user_attrs["reason"])
+
+
+def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Path, forked: Callable) -> None:
+    command = ("vae", *TINY, "--steps", "3000", "--epochs", "1000", "--objectives", "conditional_accuracy", "--pruner",
+               "none", "--trials", "2", "--workers", "2", "--confirm-seeds", "0", "--name", "stopped")  # fmt: skip
+    (running,) = processes.start(place, "tune.py", *command)
+    until = time.monotonic() + 100
+    while not _train(place, "stopped", 2):
+        assert time.monotonic() < until
+        assert running.is_alive(), processes.said(place)
+        time.sleep(0.1)
+    processes.kill(running, signal.SIGINT)
+    assert processes.wait([running]) == [130], processes.said(place)
+    stopped = study_of(place, "stopped").trials
+    assert [trial.state for trial in stopped] == [TrialState.FAIL, TrialState.FAIL]
+    assert {trial.user_attrs["reason"] for trial in stopped} == {"stopped by SIGTERM"}
+    assert set(runs_of(place, "stopped")["status"]) == {"KILLED"}
+    done = forked("experiments/tune.py", *command)
+    assert done.returncode == 0, done.stderr
+    after = studies.attempts(study_of(place, "stopped").trials)
+    assert [[trial.state.name for trial in past] for past in after.values()] == [["FAIL", "COMPLETE"]] * 2
+    assert all(past[0].user_attrs["run_id"] == past[1].user_attrs["run_id"] for past in after.values())
+    runs = runs_of(place, "stopped")
+    assert set(runs["status"]) == {"FINISHED"}
+    assert len(runs) == 1 + 2 + 2  # the study, its trials, their generators: gone on with, not begun anew
+
+
+def _train(place: Path, name: str, number: int) -> bool:
+    """Whether so many trials of a study have made steps."""
+    runs = runs_of(place, name) if (place / "outputs/mlflow.db").exists() else pd.DataFrame({"tags.kind": []})
+    generators = runs[runs["tags.kind"] == "generator"] if "tags.kind" in runs else runs
+    steps = generators["metrics.train/loss"].notna() if "metrics.train/loss" in generators else []
+    return sum(steps) == number
 
 
 # --- Bad input -------------------------------------------------------------------------------------------

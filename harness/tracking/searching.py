@@ -5,6 +5,7 @@ import gc
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,12 @@ class Search:
     def rows(self, condition: str = "", view: int = ViewType.ACTIVE_ONLY) -> dict[str, Row]:
         """All of them, by id, newest first; with `condition` only those for which it holds too."""
         found: dict[str, Row] = {}
-        token, more = None, bool(self.experiments)
-        while more:
-            page = self._page(condition, view, PAGE, token)
-            found |= {run.info.run_id: row(run) for run in page}
-            token = page.token
-            more = bool(token)
+        with ThreadPoolExecutor(1) as asking:  # for the next page, while this one becomes rows
+            page = self._page(condition, view, PAGE) if self.experiments else None
+            while page is not None:
+                following = asking.submit(self._page, condition, view, PAGE, page.token) if page.token else None
+                found |= {run.info.run_id: row(run) for run in page}
+                page = following.result() if following else None
         return found
 
     def rows_of(self, run_ids: Iterable[str]) -> dict[str, Row]:

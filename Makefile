@@ -1,9 +1,10 @@
 # `make demo` and `make test` start from a bare python3 with pip; the environment is made once, in .venv.
 PYTHON ?= python3
+STORAGE ?= outputs/studies.journal
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check soak ui server
+.PHONY: demo test check soak ui dashboard server
 demo: $(READY)
 	$(BIN)/python experiments/compare.py --dataset digits --n-real 200 --seeds 3 --num-synthetic 2000 --name demo \
 		--classifier.steps 200 --ddpm.steps 800 --vae.steps 1500 --gan.steps 1500
@@ -23,6 +24,9 @@ check: $(READY)
 
 ui: $(READY)
 	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1
+
+dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies
+	$(BIN)/python -m harness.dashboard --storage $(STORAGE)
 
 server: $(READY)  # for a team: passwords, PostgreSQL; MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator
 	$(BIN)/python -m harness.server

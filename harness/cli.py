@@ -40,7 +40,7 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
     def collect(**values: Any) -> dict[str, Any]:
         return values
 
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     collect.__doc__ = (
         f"{function.__doc__}\n\n{CONFIG} FILE.toml gives flags of a table such as [gan]; others override it."
     )

@@ -5,7 +5,8 @@ waiting trial to RUNNING, which the storage grants to one worker alone, and beat
 beats stop, or the trial was stopped, the slot gets another trial, its next attempt. Two workers that enqueue the
 same attempt at once do no harm: the one with the lower number counts.
 
-With `harness.tuning` the only place that knows Optuna. No torch in here, so that a study can be read without it.
+With what is built on it (`harness.tuning`, `harness.comparison`, `harness.confirmation`) and `analysis.studies` the
+only place that knows Optuna. No torch in here, so that a study can be read without it.
 """
 
 import contextlib
@@ -132,9 +133,12 @@ def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
 def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseStorage:
     """The storage at a path (one host), a database's URL (many) or grpc://HOST:PORT (very many).
 
-    A path's file is made where it is missing and `create` is set.
+    A file, of a path or of sqlite:///FILE, is made where it is missing and `create` is set.
     Raises InputError where there is none.
     """
+    file = place.removeprefix("sqlite:///")
+    if not create and "://" not in file and not Path(file).is_file():
+        raise InputError(f"there are no studies in {place}: run experiments/tune.py, or give its --storage")
     try:
         if place.startswith("grpc://"):
             parts = urlsplit(place)
@@ -147,8 +151,6 @@ def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseS
                 raise InputError(f"--storage {place}: there is no such folder")
             return _Database(url, beat_s)
         path = Path(place)
-        if not create and not path.is_file():
-            raise InputError(f"there are no studies in {place}: run experiments/tune.py, or give its --storage")
         if path.parent == OUTPUTS:
             OUTPUTS.mkdir(exist_ok=True)
         if path.is_dir() or not path.parent.is_dir():
@@ -410,16 +412,20 @@ def _same_definition(study: optuna.Study, definition: Mapping[str, Any]) -> None
 
 
 def read(name: str | None, place: str | None = None) -> optuna.Study:
-    """A study to look at; without a name the only one of its storage.
+    """A hyperparameter study to look at; without a name the only one of its storage.
 
+    Comparisons, and the fresh seeds on which a study's winner was confirmed, are no such studies.
     Raises InputError for a storage or a study that is not there, with those that are.
     """
     place = place or default_storage()
     storage = open_storage(place, create=False)
-    names = optuna.get_all_study_names(storage)
+    known = storage.get_all_studies()
+    names = [found.study_name for found in known if "objectives" in found.user_attrs.get(DEFINITION, {})]
+    if not names:
+        raise InputError(f"there is no study in {shown(place)}: run experiments/tune.py, or give its --storage")
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
         said = f"no study {name!r}" if name else "a study must be named"
-        raise InputError(f"{said} in {shown(place)}; there are {', '.join(names) or 'none'}")
+        raise InputError(f"{said} in {shown(place)}; there are {', '.join(names)}")
     return optuna.load_study(study_name=name, storage=storage)

@@ -18,15 +18,15 @@ import pandas as pd
 import tyro
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
-from scipy import stats
+from optuna.trial import FrozenTrial, Trial
 
 from harness import experiment, launch, methods, spaces, studies, tracking, workers
 from harness.classifier import Config as ClassifierConfig
+from harness.confirmation import Confirmation, best, confirmation, confirmation_name
 from harness.errors import Diverged, InputError, Pruned
 from harness.experiment import LOOKS, Common, Single, Watch
 from harness.spaces import Range
-from harness.studies import ATTEMPT, RUN, SLOT, Queue, Slot
+from harness.studies import ATTEMPT, RUN, Queue, Slot
 from harness.tracking import OUTPUTS, Run
 from harness.workers import Crew
 
@@ -119,7 +119,7 @@ def tune(plan: Plan) -> None:
         try:
             Queue(plan.study, storage).enqueue(_slots(plan))
             workers.work(plan.workers, _search, plan, parent)
-            confirmed = confirmation(plan, storage)
+            confirmed = confirmation(plan.study, storage)
         finally:
             tracking.close_left(plan.study, plan.tracking_uri)
         _conclude(plan, storage, run, confirmed)
@@ -193,7 +193,7 @@ def _search(plan: Plan, parent: str) -> None:
     winner = best(queue)
     if plan.confirm_seeds and winner is not None and not _is_default(plan, winner):
         definition = {"of": plan.study, "winner": winner.params}
-        name = _confirmation_name(plan, winner)
+        name = confirmation_name(plan.study, winner)
         studies.make(name, storage, _directions(plan), definition, lambda: parent)
         again = Queue(name, storage, RandomSampler(), NopPruner())
         again.retries = plan.retries
@@ -228,13 +228,6 @@ def _applies(found: Range, values: Mapping[str, Any]) -> bool:
 
 def _is_default(plan: Plan, winner: FrozenTrial) -> bool:
     return winner.params == default_values(plan)
-
-
-def best(study: optuna.Study) -> FrozenTrial | None:
-    """The trial with the best first objective, the earliest of equal ones; None before any is complete."""
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
-    return min(done, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
 # --- A trial ---------------------------------------------------------------------------------------------
@@ -402,10 +395,6 @@ def _described(task: Task, found: Sequence[float]) -> str:
 # --- The winner, on fresh seeds --------------------------------------------------------------------------
 
 
-def _confirmation_name(plan: Plan, winner: FrozenTrial) -> str:
-    return f"{plan.study} confirmation {winner.number}"
-
-
 def _confirmation_slots(plan: Plan) -> list[Slot]:
     first = plan.seeds_per_trial
     return [
@@ -421,47 +410,6 @@ def _confirming_trial(
     which, _, seed = slot.name.split()
     values = winner if which == "best" else default_values(plan)
     return _done(plan, parent, queue, trial, slot, values, [int(seed)], "confirmation")
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The winner against the default, paired by fresh seeds: differences of the first objective."""
-
-    frame: pd.DataFrame  # seed, default, best
-    difference: float
-    low: float
-    high: float
-    p: float
-
-    def verdict(self, objective: Objective) -> str:
-        better = self.low > 0 if objective.direction == "maximize" else self.high < 0
-        worse = self.high < 0 if objective.direction == "maximize" else self.low > 0
-        return "better" if better else "worse" if worse else "not shown to differ"
-
-
-def confirmation(plan: Plan, storage: Any) -> Confirmation | None:
-    """What the fresh seeds say; None where there were fewer than two with both."""
-    winner = best(optuna.load_study(study_name=plan.study, storage=storage))
-    name = _confirmation_name(plan, winner) if winner else None
-    if name is None or name not in optuna.get_all_study_names(storage):
-        return None
-    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    rows = [(*trial.user_attrs[SLOT].split()[::2], trial.values[0]) for trial in done]
-    frame = pd.DataFrame(rows, columns=["which", "seed", "value"]).astype({"seed": int})
-    frame = frame.pivot_table(index="seed", columns="which", values="value").dropna()
-    if len(frame) < 2:
-        return None
-    test = stats.ttest_rel(frame["best"], frame["default"])
-    interval = test.confidence_interval()
-    difference = float((frame["best"] - frame["default"]).mean())
-    return Confirmation(
-        frame[["default", "best"]].reset_index(),
-        difference,
-        float(interval.low),
-        float(interval.high),
-        float(test.pvalue),
-    )
 
 
 def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None) -> None:
@@ -482,7 +430,7 @@ def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, winner.values, strict=True))
     words = f"best trial {winner.number}: {said}; {counted}"
     if confirmed:
-        words += "; " + _confirmed_words(plan, confirmed)
+        words += "; " + confirmed.words(plan.objectives[0], _directions(plan)[0])
         run.text(confirmed.frame.to_csv(index=False), "confirmation.csv")
         for name in ("difference", "low", "high", "p"):
             run.metrics({f"confirmation/{name}": getattr(confirmed, name)})
@@ -491,14 +439,6 @@ def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None
     run.metrics({f"best/{name}": value for name, value in zip(plan.objectives, winner.values, strict=True)})
     run.describe(f"**{plan.study}**: {words}.\n\n```toml\n{text}```\n\nIts pictures: `python -m analysis.studies`")
     print(f"{plan.study}: {words}; configuration {path}, pictures: python -m analysis.studies {plan.study}")
-
-
-def _confirmed_words(plan: Plan, confirmed: Confirmation) -> str:
-    objective = OBJECTIVES[plan.objectives[0]]
-    return (
-        f"on {len(confirmed.frame)} fresh seeds {confirmed.verdict(objective)}: {plan.objectives[0]} best - default "
-        f"{confirmed.difference:+.4g} [{confirmed.low:+.4g}, {confirmed.high:+.4g}], p = {confirmed.p:.2g}"
-    )
 
 
 def best_toml(plan: Plan, winner: FrozenTrial) -> str:

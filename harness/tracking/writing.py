@@ -28,7 +28,7 @@ from harness.journal import Journal
 from harness.redaction import redacted
 from harness.signals import Killed
 from harness.tracking.shipping import FILES, JOURNAL, Sender, now_ms, unsent
-from harness.tracking.stores import OUTPUTS, Failure, client, complaint, is_refusal, shown
+from harness.tracking.stores import OUTPUTS, Failure, answering, client, complaint, is_refusal, shown
 from harness.tracking.system import watched
 
 if TYPE_CHECKING:
@@ -300,7 +300,11 @@ def _log_provenance(run: Run) -> None:
 
 
 def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str | None = None) -> None:
-    """Add files to a run, finished or not, under the artifact folder `folder`."""
-    store = client(tracking_uri)
-    for path in paths:
-        store.log_artifact(run_id, str(path), folder)
+    """Add files to a run, finished or not, under the artifact folder `folder`.
+
+    Raises InputError for a store that is away or refuses.
+    """
+    with answering(tracking_uri):
+        store = client(tracking_uri)
+        for path in paths:
+            store.log_artifact(run_id, str(path), folder)

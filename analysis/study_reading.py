@@ -1,0 +1,182 @@
+"""A hyperparameter study as plain typed frames: the only reading of studies in the analyses."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.importance import get_param_importances
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from harness import studies
+from harness.confirmation import best
+from harness.errors import InputError
+from harness.studies import Direction
+
+STATES = ("complete", "pruned", "failed", "stopped", "died", "running", "waiting")
+KEY = (
+    "schedule", "min_beta", "max_beta", "num_steps", "latent_size", "kl_weight", "clip_limit", "critic_steps",
+    "epochs", "loss",
+)  # fmt: skip
+"""The hyperparameters that are looked at first, of all methods; a study has some of them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A study at one moment.
+
+    `attempts` has a row per attempt that a worker took or that waits for one, by number. Columns: slot, number,
+    attempt, state (one of STATES), last (whether it is its slot's last), `params.NAME`, `objective/NAME`, start, end
+    (local time), duration_s, worker, reason, run_id. What an attempt does not have is NaN or None.
+    """
+
+    name: str
+    definition: Mapping[str, Any]
+    run_id: str | None
+    attempts: pd.DataFrame
+    parameters: Mapping[str, BaseDistribution]  # those searched, the key ones first
+    directions: Mapping[str, Direction]  # by objective
+    best: int  # the number of the trial with the best first objective
+    front: Sequence[int]  # the numbers of those that no other beats in both objectives; none with one objective
+    importances: pd.DataFrame  # parameter, objective, importance (0 … 1); empty where they cannot be told
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The last attempt of each slot."""
+        return self.attempts[self.attempts["last"]]
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        return self.trials[self.trials["state"] == "complete"]
+
+    @property
+    def winner(self) -> pd.Series:
+        return self.attempts[self.attempts["number"] == self.best].iloc[0]
+
+
+def read(study: optuna.Study) -> Reading:
+    """What a study holds now. Raises InputError where no trial is complete."""
+    definition = study.user_attrs[studies.DEFINITION]
+    winner, front = best(study), study.best_trials  # before the trials: one that ends meanwhile is in neither
+    trials = study.get_trials(deepcopy=False)
+    parameters = searched(trials, definition.get("space", {}))
+    directions: dict[str, Direction] = {
+        name: "minimize" if way == StudyDirection.MINIMIZE else "maximize"
+        for name, way in zip(definition["objectives"], study.directions, strict=True)
+    }
+    if not trials:
+        raise InputError(f"the study {study.study_name} has no trial yet")
+    attempts = frame_of(trials, parameters, list(directions))
+    if winner is None:
+        raise InputError(f"no trial of the study {study.study_name} is complete ({counted(attempts)})")
+    return Reading(
+        name=study.study_name,
+        definition=definition,
+        run_id=study.user_attrs.get(studies.PARENT),
+        attempts=attempts,
+        parameters=parameters,
+        directions=directions,
+        best=winner.number,
+        front=sorted(trial.number for trial in front) if len(directions) > 1 else (),
+        importances=importances(study, directions),
+    )
+
+
+def searched(trials: Sequence[FrozenTrial], space: Mapping[str, str]) -> dict[str, BaseDistribution]:
+    """The searched hyperparameters with their ranges: those of KEY, then the others as the study names them."""
+    found = {name: among for trial in trials for name, among in trial.distributions.items()}
+    order = [*KEY, *space]
+    return {name: found[name] for name in sorted(found, key=lambda n: order.index(n) if n in order else len(order))}
+
+
+def frame_of(
+    trials: Sequence[FrozenTrial], parameters: Mapping[str, BaseDistribution], objectives: Sequence[str]
+) -> pd.DataFrame:
+    """The attempts of all slots, as `Reading` says."""
+    latest = max(filter(None, map(last_seen, trials)), default=None)
+    rows = []
+    for slot, past in studies.attempts(trials).items():
+        for trial in past:
+            done = trial.state == TrialState.COMPLETE  # Optuna gives a pruned one the last it has reported
+            values = trial.values if done else [math.nan] * len(objectives)
+            end = ended(trial, latest)
+            took = (end - trial.datetime_start).total_seconds() if trial.datetime_start and end else math.nan
+            rows.append(
+                {"slot": slot, "number": trial.number, "attempt": trial.user_attrs.get(studies.ATTEMPT, 1)}
+                | {"state": state(trial), "last": trial is past[-1]}
+                | {f"params.{name}": trial.params.get(name) for name in parameters}
+                | {f"objective/{name}": value for name, value in zip(objectives, values, strict=True)}
+                | {"start": trial.datetime_start, "end": end, "duration_s": round(took, 3)}
+                | {"worker": trial.user_attrs.get(studies.WORKER), "reason": trial.user_attrs.get(studies.REASON)}
+                | {"run_id": trial.user_attrs.get(studies.RUN)}
+            )
+    frame = pd.DataFrame(rows).sort_values("number", ignore_index=True)
+    return frame.astype({f"params.{name}": "Int64" for name, among in parameters.items() if _is_whole(among)})
+
+
+def _is_whole(among: BaseDistribution) -> bool:
+    if isinstance(among, CategoricalDistribution):
+        return all(type(choice) is int for choice in among.choices)
+    return isinstance(among, IntDistribution)
+
+
+def state(trial: FrozenTrial) -> str:
+    """One of STATES: FAIL is told apart by what ended it, an error, a signal, or its worker's death."""
+    if trial.state != TrialState.FAIL:
+        return trial.state.name.lower()
+    return "died" if studies.died(trial) else "stopped" if studies.was_stopped(trial) else "failed"
+
+
+def last_seen(trial: FrozenTrial) -> datetime | None:
+    """The last moment of which an attempt is known: its end, its last beat, its start; None for a waiting one."""
+    beat = trial.system_attrs.get("beat")
+    beaten = datetime.fromtimestamp(beat) if beat and trial.datetime_start else None
+    end = None if studies.died(trial) and beaten else trial.datetime_complete  # its death was found out later
+    return max(filter(None, (trial.datetime_start, beaten, end)), default=None)
+
+
+def ended(trial: FrozenTrial, latest: datetime | None) -> datetime | None:
+    """When an attempt ended; a running one lasts until `latest`, the last moment of which the study knows."""
+    if trial.state == TrialState.RUNNING:
+        return latest
+    return last_seen(trial) if studies.died(trial) else trial.datetime_complete
+
+
+def importances(study: optuna.Study, directions: Mapping[str, Direction]) -> pd.DataFrame:
+    """PED-ANOVA's importances by objective: how far the best tenth's values are from all, as shares."""
+    rows = []
+    for place, (objective, direction) in enumerate(directions.items()):
+        sign = 1 if direction == "minimize" else -1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it minimizes, and that few trials give few answers
+            found = get_param_importances(study, target=lambda t, i=place, s=sign: s * t.values[i], normalize=False)
+        total = sum(found.values())
+        rows += [(name, objective, value / total) for name, value in found.items() if total > 0]
+    return pd.DataFrame(rows, columns=["parameter", "objective", "importance"])
+
+
+def counted(attempts: pd.DataFrame) -> str:
+    """How many trials ended how, and how many attempts were tried again, in words."""
+    last = attempts["last"]
+    words = f"{_number(int(last.sum()), 'trial')}: {_states(attempts[last], all_ends=True)}"
+    again = int((~last).sum())
+    if again:
+        words += f"; {_number(again, 'earlier attempt')} ({_states(attempts[~last])})"
+        words += " was tried again" if again == 1 else " were tried again"
+    return words
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _states(attempts: pd.DataFrame, all_ends: bool = False) -> str:
+    counts = attempts["state"].value_counts()
+    shown = [name for name in STATES if name in counts or (all_ends and name not in ("running", "waiting"))]
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in shown)

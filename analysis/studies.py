@@ -183,7 +183,12 @@ def pictures(reading: Reading) -> dict[str, Picture]:
         found["pareto"] = Picture("Pareto front", study_plots.pareto(reading), words)
     found["importances"] = _importances(reading)
     for name, title, plot, words in (
-        ("slices", "Slices", study_plots.slices, "Later trials are darker; ticks at the bottom are trials that have no value."),
+        (
+            "slices",
+            "Slices",
+            study_plots.slices,
+            "Later trials are darker; ticks at the bottom are trials that have no value.",
+        ),
         ("parallel", "Parallel coordinates", study_plots.parallel, "A line is a trial; grey ones have no value."),
     ):
         if reading.parameters:

@@ -426,6 +426,10 @@ def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     run.file(path)
+    before = tracking.get_run(run.id, plan.tracking_uri).get("tags.best_run")
+    if isinstance(before, str):
+        tracking.tag(before, {"best": "no longer"}, plan.tracking_uri)
+    tracking.tag(winner.user_attrs[RUN], {"best": "yes"}, plan.tracking_uri)
     run.tags({"best_trial": winner.number, "best_run": winner.user_attrs[RUN]})
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, winner.values, strict=True))
     words = f"best trial {winner.number}: {said}; {counted}"

@@ -102,6 +102,7 @@ def test_the_best_trial_is_tagged_and_its_configuration_is_taken_back(
     parent = runs.loc[runs["tags.kind"] == "study"].iloc[0]
     best = max(study.trials, key=lambda trial: (trial.value, -trial.number))
     assert (parent["tags.best_trial"], parent["tags.best_run"]) == (str(best.number), best.user_attrs["run_id"])
+    assert list(runs.loc[runs["tags.best"] == "yes", "run_id"]) == [best.user_attrs["run_id"]]
     with tracking.fetched(parent["run_id"], "best.toml", f"sqlite:///{place}/outputs/mlflow.db") as path:
         kept = shutil.copy(path, place / "best.toml")
     assert tomllib.loads(kept.read_text())["gan"] == {"steps": 20, "epochs": 4.0, "batch_size": 16, **best.params}

@@ -17,7 +17,7 @@ from harness.tracking.reading import (
     read_runs,
 )
 from harness.tracking.stores import OUTPUTS, client, default_uri, shown
-from harness.tracking.writing import Run, log_files, run
+from harness.tracking.writing import Run, log_files, run, tag
 
 __all__ = [
     "OUTPUTS",
@@ -40,4 +40,5 @@ __all__ = [
     "run",
     "shown",
     "sync",
+    "tag",
 ]

@@ -299,6 +299,13 @@ def _log_provenance(run: Run) -> None:
     run.text(provenance.packages(), "provenance/packages.txt")
 
 
+def tag(run_id: str, tags: Mapping[str, str], tracking_uri: str | None = None) -> None:
+    """Add tags to a run, finished or not."""
+    store = client(tracking_uri)
+    for key, value in tags.items():
+        store.set_tag(run_id, key, value)
+
+
 def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str | None = None) -> None:
     """Add files to a run, finished or not, under the artifact folder `folder`.
 

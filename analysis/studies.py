@@ -55,10 +55,9 @@ def main(
         out: folder for the files; by default outputs/tables/studies/STUDY
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
-    found = studies.read(study, storage)
-    reading = read(found)
-    place = studies.open_storage(storage or studies.default_storage(), create=False)
-    confirmed = confirmation(reading.name, place)
+    reading = read(studies.read(study, storage))
+    place = storage or studies.default_storage()
+    confirmed = confirmation(reading.name, studies.open_storage(place, create=False))
     out = out or Path("outputs/tables/studies") / reading.name.replace("/", "_")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +156,7 @@ def csv(reading: Reading) -> str:
     table = reading.trials.drop(columns="last")
     if reading.front:
         table = table.assign(front=table["number"].isin(reading.front))
-    return table.to_csv(index=False, lineterminator="\n")
+    return table.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S", lineterminator="\n")
 
 
 # --- The pictures ------------------------------------------------------------------------------------------
@@ -182,13 +181,9 @@ def pictures(reading: Reading) -> dict[str, Picture]:
         words = "No other trial is better than one of the front in both objectives. Numbers are those of trials."
         found["pareto"] = Picture("Pareto front", study_plots.pareto(reading), words)
     found["importances"] = _importances(reading)
+    sliced = "Later trials are darker; ticks at the bottom are trials that have no value."
     for name, title, plot, words in (
-        (
-            "slices",
-            "Slices",
-            study_plots.slices,
-            "Later trials are darker; ticks at the bottom are trials that have no value.",
-        ),
+        ("slices", "Slices", study_plots.slices, sliced),
         ("parallel", "Parallel coordinates", study_plots.parallel, "A line is a trial; grey ones have no value."),
     ):
         if reading.parameters:
@@ -233,12 +228,12 @@ def write(reading: Reading, confirmed: Confirmation | None, out: Path) -> list[P
 # --- The page ----------------------------------------------------------------------------------------------
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 96rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
+th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
          white-space: nowrap; }
-td:last-child { white-space: normal; }
+td:last-child { white-space: normal; } .trials td:last-child { min-width: 16rem; }
 th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
 tr.best { background: #eef5fb; font-weight: 600; }
@@ -281,7 +276,7 @@ def page(reading: Reading, confirmed: Confirmation | None, shown: Mapping[str, P
         "<h2>Trials</h2>",
         "<p>Complete: has its value. Pruned: ended early as not promising. Failed: by an error. Stopped: by a signal "
         "or Ctrl-C. Died: its worker went without a word.</p>",
-        _html_table(headings(reading), table(reading), aligned(reading), str(reading.best)),
+        _html_table(headings(reading), table(reading), aligned(reading), "trials", str(reading.best)),
     ]
     return "\n".join([*parts, "</body></html>", ""])
 
@@ -322,8 +317,10 @@ def configuration(reading: Reading) -> list[list[str]]:
     return rows + [[name, value, value, "fixed"] for name, value in reading.definition.get("fixed", {}).items()]
 
 
-def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str], marked: str = "") -> str:
-    """A table of texts; the row that begins with `marked` stands out."""
+def _html_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str], kind: str = "", marked: str = ""
+) -> str:
+    """A table of texts, of a CSS class; the row that begins with `marked` stands out."""
 
     def cells(tag: str, texts: Sequence[str]) -> str:
         kinds = ["" if side == "left" else ' class="right"' for side in align]
@@ -332,7 +329,7 @@ def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: Sequ
     best = ' class="best"'
     head = f"<thead><tr>{cells('th', heads)}</tr></thead>" if any(heads) else ""
     body = "\n".join(f"<tr{best if row[0] == marked else ''}>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="wide"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="wide"><table class="{kind}">{head}<tbody>\n{body}\n</tbody></table></div>'
 
 
 if __name__ == "__main__":

@@ -322,8 +322,9 @@ def workers(reading: Reading) -> Figure:
     panel = figure.subplots()
     for start, end, attempt in zip(starts, ends, begun.to_dict("records"), strict=True):
         row = rows[attempt["worker"]]
-        panel.barh(row, (end - start) / size, left=start / size, height=0.7, color=COLOURS[attempt["state"]],
-                   edgecolor="white", linewidth=0.8)  # fmt: skip
+        width = max(end - start, 0.004 * total)  # that the shortest can be seen
+        panel.barh(row, width / size, left=start / size, height=0.7, color=COLOURS[attempt["state"]],
+                   edgecolor="white", linewidth=0.5)  # fmt: skip
         if (end - start) / total > 0.011 * len(str(attempt["number"])):
             panel.text((start + end) / 2 / size, row, str(attempt["number"]), ha="center", va="center", fontsize=7,
                        color="white")  # fmt: skip

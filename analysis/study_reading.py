@@ -142,10 +142,13 @@ def last_seen(trial: FrozenTrial) -> datetime | None:
 
 
 def ended(trial: FrozenTrial, latest: datetime | None) -> datetime | None:
-    """When an attempt ended; a running one lasts until `latest`, the last moment of which the study knows."""
-    if trial.state == TrialState.RUNNING:
+    """When an attempt ended, or was last heard of; in a storage that keeps no beats a running one lasts until `latest`.
+
+    latest: the last moment of which the study knows.
+    """
+    if trial.state == TrialState.RUNNING and "beat" not in trial.system_attrs:
         return latest
-    return last_seen(trial) if studies.died(trial) else trial.datetime_complete
+    return last_seen(trial) if trial.state == TrialState.RUNNING or studies.died(trial) else trial.datetime_complete
 
 
 def importances(study: optuna.Study, directions: Mapping[str, Direction]) -> pd.DataFrame:

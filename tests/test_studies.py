@@ -268,6 +268,7 @@ def test_another_study_of_the_same_name_is_refused_with_the_difference() -> None
 def test_a_study_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match=r"there are no studies in nowhere\.journal"):
         studies.read("gan", "nowhere.journal")
-    queue(name="vae")
+    storage = studies.open_storage("studies.journal")
+    studies.make("vae", storage, ["maximize"], {"objectives": ["accuracy"]}, lambda: "parent")
     with pytest.raises(InputError, match=r"no study 'gan' in studies\.journal; there are vae"):
         studies.read("gan", "studies.journal")

@@ -75,7 +75,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
         queue = Queue(study, storage)
         queue.enqueue(_slots(plan))
         _reopen(queue, cells, parent, plan.tracking_uri)
-        workers.work(plan.workers, _work, plan, hyperparameters, study, parent)
+        workers.work(plan, _work, plan, hyperparameters, study, parent)
         tracking.close_left(study, plan.tracking_uri)
         run.describe(
             f"**{plan.name}**: {plan.dataset}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "

@@ -118,7 +118,7 @@ def tune(plan: Plan) -> None:
     ) as run:  # fmt: skip
         try:
             Queue(plan.study, storage).enqueue(_slots(plan))
-            workers.work(plan.workers, _search, plan, parent)
+            workers.work(plan, _search, plan, parent)
             confirmed = confirmation(plan.study, storage)
         finally:
             tracking.close_left(plan.study, plan.tracking_uri)

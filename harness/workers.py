@@ -26,6 +26,7 @@ from harness.errors import Diverged, InputError, Pruned
 from harness.experiment import Common
 from harness.signals import Killed
 
+DEVICES = "CUDA_VISIBLE_DEVICES"
 ENDED_BY_OTHERS = 128 + signal.SIGTERM
 
 
@@ -60,15 +61,16 @@ class Crew(Common):
 # --- Workers ---------------------------------------------------------------------------------------------
 
 
-def work(number: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in `number` workers, or in this process where that is one; returns when all have ended.
+def work(crew: Crew, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in `crew.workers` workers, or in this process where that is one; returns when all have ended.
 
-    Each worker has a device of its own where there are several, and its share of the CPU's threads. A worker that
-    dies is named, and the others go on. Ctrl-C and SIGTERM reach each of them once.
+    Each worker has devices of its own where there are several, one for each of the processes that its trials span,
+    and its share of the CPU's threads. A worker that dies is named, and the others go on. Ctrl-C and SIGTERM reach
+    each of them once.
 
     Raises InputError where a worker was refused, or all have died.
     """
-    if number == 1:
+    if crew.workers == 1:
         with signals.raised():
             function(*arguments)
         return
@@ -76,9 +78,9 @@ def work(number: int, function: Callable[..., None], *arguments: Any) -> None:
     context.set_forkserver_preload([function.__module__])
     workers = [
         context.Process(
-            target=_worker, args=(dict(os.environ), place, number, function, arguments), name=f"worker {place}"
+            target=_worker, args=(dict(os.environ), place, crew, function, arguments), name=f"worker {place}"
         )
-        for place in range(number)
+        for place in range(crew.workers)
     ]
     for worker in workers:
         worker.start()
@@ -95,7 +97,7 @@ def work(number: int, function: Callable[..., None], *arguments: Any) -> None:
     if 2 in codes:
         raise InputError("a worker was refused, see above")
     if not any(code == 0 for code in codes):
-        raise InputError(f"all {number} workers have died; the same command goes on")
+        raise InputError(f"all {crew.workers} workers have died; the same command goes on")
 
 
 def _say_death(worker: ForkServerProcess) -> None:
@@ -113,18 +115,18 @@ def _end(workers: list[ForkServerProcess]) -> None:
 
 
 def _worker(
-    environment: dict[str, str], place: int, number: int, function: Callable[..., None], arguments: tuple[Any, ...]
+    environment: dict[str, str], place: int, crew: Crew, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     os.environ.update(environment)
     os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
     parent = multiprocessing.parent_process()
     assert parent
     threading.Thread(target=_end_after, args=(parent.join,), daemon=True).start()
-    devices = torch.cuda.device_count()
-    if devices > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(place % devices)
+    if torch.cuda.device_count() > 1:
+        known = os.environ.get(DEVICES) or ",".join(map(str, range(torch.cuda.device_count())))
+        os.environ[DEVICES] = ",".join(devices_of(place, crew.processes_per_trial, known.split(",")))
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // number))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // crew.workers))
     try:
         with signals.raised():
             function(*arguments)
@@ -133,6 +135,11 @@ def _worker(
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(ENDED_BY_OTHERS)
+
+
+def devices_of(place: int, number: int, devices: list[str]) -> list[str]:
+    """The `number` devices of the worker at a place; with more workers than devices they are shared in turn."""
+    return [devices[index % len(devices)] for index in range(place * number, (place + 1) * number)][: len(devices)]
 
 
 def _end_after(wait: Callable[[], Any]) -> None:

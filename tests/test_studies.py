@@ -13,7 +13,7 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from harness import studies
+from harness import studies, workers
 from harness.errors import InputError, Pruned
 from harness.signals import Killed
 from harness.studies import ATTEMPT, REASON, SLOT, Queue, Slot
@@ -272,3 +272,21 @@ def test_a_study_that_is_not_there_is_refused_with_those_that_are() -> None:
     studies.make("vae", storage, ["maximize"], {"objectives": ["accuracy"]}, lambda: "parent")
     with pytest.raises(InputError, match=r"no study 'gan' in studies\.journal; there are vae"):
         studies.read("gan", "studies.journal")
+
+
+# --- Devices ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "devices", "own"),
+    [
+        (0, 1, "0 1 2 3", "0"),
+        (3, 1, "0 1 2 3", "3"),
+        (5, 1, "4 6", "6"),
+        (1, 2, "0 1 2 3", "2 3"),
+        (2, 2, "0 1 2 3", "0 1"),
+        (0, 4, "0 1", "0 1"),
+    ],
+)
+def test_a_worker_has_devices_of_its_own(place: int, number: int, devices: str, own: str) -> None:
+    assert workers.devices_of(place, number, devices.split()) == own.split()

@@ -1,0 +1,94 @@
+"""A metric over the course of training: the generators of some comparisons side by side, mean and spread over seeds.
+
+    python -m analysis.curves train/generator_gradient_norm --comparisons wgan-40 vanilla-40
+
+About 15 s. Writes a picture and its numbers to outputs/tables/curves.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+import tyro
+from matplotlib.figure import Figure
+
+from analysis import runs
+from harness import cli, tracking
+from harness.errors import InputError
+
+POINTS = 50
+"""Parts of a training over which values are averaged: single steps are noise."""
+
+
+def main(
+    metric: tyro.conf.Positional[str],
+    comparisons: tuple[str, ...],
+    tracking_uri: str | None = None,
+    out: Path = Path("outputs/tables/curves"),
+) -> None:
+    """Draw how a metric went in the generators of comparisons, and write its numbers.
+
+    Args:
+        metric: a metric that the trainings log, such as train/loss
+        comparisons: run ids or unique run names, a line each
+        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        out: folder for the picture and the numbers
+    """
+    parts = [history(name, metric, tracking_uri).assign(comparison=name) for name in comparisons]
+    curves = pd.concat(parts, ignore_index=True)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = metric.replace("/", "_")
+    curves.to_csv(out / f"{stem}.csv", index=False)
+    plot(curves, metric).savefig(out / f"{stem}.png", dpi=150)
+    print(summary(curves).to_markdown(index=False, floatfmt=".4g"))
+    print(out / f"{stem}.png")
+
+
+def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd.DataFrame:
+    """A metric of a comparison's generators, columns run_id, share, value: see `averaged`."""
+    parent = runs.comparison_id(comparison, tracking_uri)
+    own = f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'generator' and attributes.status = 'FINISHED'"
+    found = tracking.read_runs(own, tracking_uri=tracking_uri, columns=[])
+    values = tracking.read_histories(list(found["run_id"]), [metric], tracking_uri)
+    if values.empty:
+        raise InputError(f"no generator of {comparison} has logged {metric}; the UI's run page lists a run's metrics")
+    return averaged(values)
+
+
+def averaged(values: pd.DataFrame) -> pd.DataFrame:
+    """Histories (run_id, step, value) averaged in POINTS equal parts of each run's own length.
+
+    Columns: run_id, share (end of the part, 0 … 1 of the training), value (the part's mean).
+    """
+    length = values.groupby("run_id")["step"].transform("max") + 1
+    part = values["step"] * POINTS // length
+    means = values.assign(share=(part + 1) / POINTS).groupby(["run_id", "share"], as_index=False)["value"].mean()
+    return means.reindex(columns=["run_id", "share", "value"])
+
+
+def summary(curves: pd.DataFrame) -> pd.DataFrame:
+    """Per comparison the number of runs, and the mean and standard deviation over them in the first and last tenth."""
+    rows = []
+    for name, own in curves.groupby("comparison", sort=False):
+        row: dict[str, object] = {"comparison": name, "n": own["run_id"].nunique()}
+        for title, among in (("first tenth", own[own["share"] <= 0.1]), ("last tenth", own[own["share"] > 0.9])):
+            means = among.groupby("run_id")["value"].mean()
+            row |= {title: means.mean(), f"{title}, sd": means.std()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def plot(curves: pd.DataFrame, metric: str) -> Figure:
+    """Mean over the runs with the band of their standard deviation, on a log scale where all values are above 0."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    sns.lineplot(curves, x="share", y="value", hue="comparison", errorbar="sd", ax=axes)
+    if (curves["value"] > 0).all():
+        axes.set_yscale("log")
+    axes.set(xlabel="share of the training", ylabel=metric)
+    sns.despine(figure)
+    return figure
+
+
+if __name__ == "__main__":
+    cli.main(main)

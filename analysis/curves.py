@@ -63,7 +63,7 @@ def averaged(values: pd.DataFrame) -> pd.DataFrame:
     length = values.groupby("run_id")["step"].transform("max") + 1
     part = values["step"] * POINTS // length
     means = values.assign(share=(part + 1) / POINTS).groupby(["run_id", "share"], as_index=False)["value"].mean()
-    return means.reindex(columns=["run_id", "share", "value"])
+    return pd.DataFrame(means, columns=["run_id", "share", "value"])
 
 
 def summary(curves: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import platform
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -119,13 +120,18 @@ class _Database(RDBStorage):
             super().record_heartbeat(trial_id)
 
 
+_stopping = threading.Event()
+"""The worker has been told to end: it waits for no database any more."""
+
+
 def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
     until = time.monotonic() + AWAY_S
+    beating = threading.current_thread() is not threading.main_thread()  # which the next beat does again
     while True:
         try:
             return dialect.connect(*arguments, **options)
         except dialect.dbapi.OperationalError:
-            if time.monotonic() > until:
+            if beating or _stopping.is_set() or time.monotonic() > until:
                 raise
         time.sleep(POLL_S)
 
@@ -216,6 +222,7 @@ class Queue(optuna.Study):
         Raises InputError where the first `max_failures` trials all failed, and where the database stays away.
         """
         self.slots = {slot.name: slot for slot in slots}
+        _stopping.clear()
         until = None
         while True:
             try:
@@ -225,6 +232,8 @@ class Queue(optuna.Study):
             except KeyboardInterrupt as stop:
                 raise stop.__cause__ or stop from None  # as it came
             except Away as error:
+                if _stopping.is_set():
+                    raise KeyboardInterrupt from error
                 until = until or time.monotonic() + AWAY_S
                 if time.monotonic() > until:
                     raise InputError(
@@ -242,7 +251,9 @@ class Queue(optuna.Study):
         except Away:
             raise  # no failure of the trial's: it is tried again
         except (KeyboardInterrupt, SystemExit) as error:
-            trial.set_user_attr(REASON, signals.reason(error))
+            _stopping.set()
+            with contextlib.suppress(*Away):
+                trial.set_user_attr(REASON, signals.reason(error))
             raise KeyboardInterrupt from error
         except Exception as error:
             reason = redacted(signals.reason(error))[:1000]

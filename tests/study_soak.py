@@ -7,6 +7,7 @@ trials of two processes that are pruned, raise on rank 1, diverge, and end well.
 """
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -64,8 +65,13 @@ def restart(folder: Path) -> Callable[[str], object]:
     return lambda _: postgres.control(folder / "postgres", "restart", "--mode", "fast")
 
 
+@functools.cache
+def storage_of(url: str) -> optuna.storages.BaseStorage:
+    return studies.open_storage(url)  # whose connections stay open
+
+
 def trials_of(url: str) -> list[optuna.trial.FrozenTrial]:
-    storage = studies.open_storage(url)
+    storage = storage_of(url)
     if "soak" not in optuna.get_all_study_names(storage):
         return []
     return optuna.load_study(study_name="soak", storage=storage).trials

@@ -12,5 +12,9 @@ class Diverged(ArithmeticError):
     """A training's numbers are no longer finite: the step, and the last good checkpoint. Exit code 1."""
 
 
+class FailedElsewhere(RuntimeError):
+    """A failure in another process, which has said why: the message is the reason, with its rank."""
+
+
 class Pruned(Exception):
     """A study has stopped a training that is no longer promising. No error: its run is closed as KILLED."""

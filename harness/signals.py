@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from harness.errors import Pruned
+from harness.errors import FailedElsewhere, Pruned
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C is Python's own KeyboardInterrupt; SLURM sends SIGUSR1 ahead of a time limit."""
@@ -32,7 +32,7 @@ def reason(error: BaseException) -> str:
         return f"{STOPPED}{error.signal.name}"
     if isinstance(error, KeyboardInterrupt):
         return f"{STOPPED}Ctrl-C"
-    if isinstance(error, Pruned):
+    if isinstance(error, Pruned | FailedElsewhere):
         return str(error)
     return traceback.format_exception_only(error)[-1].strip()
 

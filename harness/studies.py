@@ -78,13 +78,17 @@ class _Beats(BaseHeartbeat):
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))  # type: ignore[attr-defined]
         least = time.time() - self.beat_s * GRACE_BEATS
-        return [trial._trial_id for trial in running if trial.system_attrs.get("beat", 0) < least]
+        return [trial._trial_id for trial in running if trial.system_attrs.get("beat", _began(trial)) < least]
 
     def get_heartbeat_interval(self) -> int:
         return self.beat_s
 
     def get_heartbeat_stale_trial_callback(self) -> None:
         return None
+
+
+def _began(trial: FrozenTrial) -> float:
+    return trial.datetime_start.timestamp() if trial.datetime_start else 0.0
 
 
 class _File(_Beats, JournalStorage):
@@ -205,6 +209,7 @@ class Queue(optuna.Study):
         super().__init__(name, storage, sampler, pruner)
         self.slots: dict[str, Slot] = {}
         self.retries, self.max_failures = 2, 0
+        self._current: int | None = None
 
     def attempts(self) -> dict[str, list[FrozenTrial]]:
         """The trials of each slot, one per attempt, in their order."""
@@ -231,6 +236,12 @@ class Queue(optuna.Study):
                 return
             except KeyboardInterrupt as stop:
                 raise stop.__cause__ or stop from None  # as it came
+            except InputError:
+                raise
+            except (ValueError, AssertionError, UpdateFinishedTrialError):
+                if not self._overtaken():
+                    raise
+                print("a trial was taken for dead while this worker was silent; it is done again", file=sys.stderr)
             except Away as error:
                 if _stopping.is_set():
                     raise KeyboardInterrupt from error
@@ -242,7 +253,12 @@ class Queue(optuna.Study):
                     ) from error
             time.sleep(POLL_S)
 
+    def _overtaken(self) -> bool:
+        """Whether somebody else has ended this worker's trial: Optuna refuses to hear of it then."""
+        return self._current is not None and self._storage.get_trial(self._current).state.is_finished()
+
     def _tried(self, trial: Trial, objective: Callable[[Trial, Slot], Any]) -> Any:
+        self._current = trial._trial_id
         try:
             return objective(trial, self.slots[trial.user_attrs[SLOT]])
         except Pruned as error:

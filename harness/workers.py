@@ -22,7 +22,7 @@ import psutil
 import torch
 
 from harness import launch, signals, studies
-from harness.errors import Diverged, InputError, Pruned
+from harness.errors import FailedElsewhere, InputError, Pruned
 from harness.experiment import Common
 from harness.signals import Killed
 
@@ -154,8 +154,8 @@ def _end_after(wait: Callable[[], Any]) -> None:
 def span(processes: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of a harness module in `processes` processes under `accelerate launch`: rank 0's result.
 
-    Raises Pruned, Diverged, InputError or RuntimeError with the reason that the processes gave, and Killed after a
-    signal, when all of them have ended.
+    Raises Pruned, FailedElsewhere with the reason that the processes gave, and Killed after a signal, when all of them
+    have ended.
     """
     with tempfile.TemporaryDirectory() as folder:
         task, outcome = Path(folder) / "task", Path(folder) / "outcome"
@@ -163,10 +163,10 @@ def span(processes: int, function: Callable[..., Any], *arguments: Any) -> Any:
         with _launched(processes, task) as launcher:
             code = launcher.wait()
         if not outcome.exists():
-            raise RuntimeError(f"the {processes} processes of the trial ended with {code} and gave no reason")
-        kind, value = pickle.loads(outcome.read_bytes())
-    if kind is not None:
-        raise kind(value)
+            raise FailedElsewhere(f"the {processes} processes of the trial ended with {code} and gave no reason")
+        ending, value = pickle.loads(outcome.read_bytes())
+    if ending is not None:
+        raise ending(value)
     return value
 
 
@@ -200,9 +200,11 @@ def main(task: Path) -> None:
     try:
         value = function(*arguments)
     except BaseException as error:
-        kind = next((kind for kind in (Pruned, Diverged, InputError) if isinstance(error, kind)), RuntimeError)
-        _write(outcome, (kind, str(error) if kind is Pruned else launch.blame(error)))
-        sys.exit(0 if kind is Pruned else 1)
+        if isinstance(error, Pruned):
+            _write(outcome, (Pruned, str(error)))
+            return
+        _write(outcome, (FailedElsewhere, launch.blame(error)))
+        sys.exit(1)
     if os.environ.get("RANK", "0") == "0":
         _write(outcome, (None, value))
 

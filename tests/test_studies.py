@@ -144,6 +144,19 @@ def test_a_dead_workers_trial_is_tried_again_with_its_values_a_set_number_of_tim
     assert shared.attempts()["0"][-1].params == {"x": 0.25}
 
 
+def test_a_worker_that_was_taken_for_dead_goes_on_with_other_slots(capsys: pytest.CaptureFixture) -> None:
+    shared, ended = queue(), []
+
+    def silent(trial: Trial, slot: Slot) -> float:
+        if slot.name == "1" and not ended:  # as another worker does after a minute without beats
+            ended.append(shared._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL))
+        return value(trial, slot) if slot.name == "0" else 1.0
+
+    shared.work(SLOTS[:3], silent)
+    assert states(shared) == {"0": ["COMPLETE"], "1": ["FAIL", "COMPLETE"], "2": ["COMPLETE"]}
+    assert "was taken for dead" in capsys.readouterr().err
+
+
 def test_a_retried_trial_has_nothing_of_the_dead_one_but_its_values() -> None:
     shared = queue()
     dead(shared, "0", x=0.25)

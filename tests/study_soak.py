@@ -128,8 +128,9 @@ REASONS = {
 
 
 def spanning_case(faults: list[str]) -> None:
-    """One study, here, whose trials end as the faults say (see spanning.py), each in two processes."""
-    plan = tyro.cli(Plan, args=list(SPANNING))
+    """One study, here, whose trials end as the faults say (see spanning.py), each in two processes but `alone`."""
+    uri = f"sqlite:///{Path.cwd()}/outputs/mlflow.db"  # MLflow keeps a relative one where it first was
+    plan = tyro.cli(Plan, args=[*SPANNING, "--tracking-uri", uri])
     storage = studies.open_storage(plan.place)
     parent = studies.make(plan.study, storage, ["minimize"], {}, lambda: "")
     queue = Queue(plan.study, storage)
@@ -137,18 +138,20 @@ def spanning_case(faults: list[str]) -> None:
     def objective(trial: Trial, slot: Slot) -> list[float]:
         values = tuning.suggested(plan, trial)
         task = Task(plan, parent, values, trial.number, 1, slot.name, None, [0], plan.study, trial._trial_id, "trial")
+        if slot.name == "alone":
+            return tuning.carry_out(task, trial)
         return workers.span(2, spanning.carry_out, task, slot.name)
 
     queue.work([Slot(fault) for fault in faults], objective)
-    runs = tracking.read_runs().set_index("run_id")
+    runs = tracking.read_runs(tracking_uri=uri).set_index("run_id")
     assert set(runs["status"]) <= {"FINISHED", "FAILED", "KILLED"}
     for trial in queue.trials:
         run, fault = runs.loc[trial.user_attrs["run_id"]], trial.user_attrs["slot"]
         generator = runs[runs["parent_run_id"] == run.name].iloc[0]
-        assert generator["params.world_size"] == "2"
+        assert generator["params.world_size"] == ("1" if fault == "alone" else "2")
         for name, value in trial.params.items():  # the value used is the value stored, to the last bit
             assert type(value)(generator[f"params.{name}"]) == value
-        if fault == "fine":
+        if fault in ("fine", "alone"):
             assert (trial.state, run["status"]) == (TrialState.COMPLETE, "FINISHED")
             assert run["metrics.objective/fid"] == trial.value
             continue

@@ -9,4 +9,4 @@ from study_soak import spanning_case
 
 def test_an_exception_on_one_rank_ends_both_and_the_study_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
-    spanning_case(["exception", "fine"])
+    spanning_case(["exception", "alone"])

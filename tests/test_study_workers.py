@@ -12,4 +12,4 @@ from harness import postgres
 def test_every_trial_ends_once_whatever_happens_to_workers_and_database() -> None:
     installed(postgres.binaries)
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        workers_case(Path(folder), trials=10, kills=1, restarts=1, seed=0)
+        workers_case(Path(folder), trials=8, kills=1, restarts=1, seed=0)

@@ -281,14 +281,16 @@ class Queue(optuna.Study):
         """The seam at which Optuna looks for trials that were enqueued: here there are no others."""
         while True:
             fail_stale_trials(self)
-            known = self.attempts()
+            trials = self.get_trials(deepcopy=False)
+            known = attempts(trials)
             self._check_failures(known)
             open_slots = [slot for slot in self.slots.values() if not self._over(slot, known)]
             if not open_slots:
                 raise Exhausted
-            self._top_up(open_slots, known)
-            self._drop_twins()
-            for trial in self._ready(self.attempts()):
+            if self._top_up(open_slots, known):
+                continue  # others may have done so too
+            self._drop_twins(trials, known)
+            for trial in self._ready(known):
                 if self._take(trial):
                     return trial._trial_id
             time.sleep(POLL_S)
@@ -299,19 +301,22 @@ class Queue(optuna.Study):
             return True  # what it needs has failed
         return is_over(known.get(slot.name, []), self.retries)
 
-    def _top_up(self, open_slots: Sequence[Slot], known: Mapping[str, list[FrozenTrial]]) -> None:
-        """Enqueue a trial for each open slot that has none under way."""
-        for slot in open_slots:
-            past = known.get(slot.name, [])
-            if not past or past[-1].state.is_finished():
-                again = past[-1].params if past else {}
-                self.enqueue_trial({**again, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+    def _top_up(self, open_slots: Sequence[Slot], known: Mapping[str, list[FrozenTrial]]) -> bool:
+        """Enqueue a trial for each open slot that has none under way; whether there was one."""
+        idle = [slot for slot in open_slots if not (past := known.get(slot.name)) or past[-1].state.is_finished()]
+        for slot in idle:
+            self._enqueue_next(slot, known.get(slot.name, []))
+        return bool(idle)
 
-    def _drop_twins(self) -> None:
+    def _enqueue_next(self, slot: Slot, past: Sequence[FrozenTrial]) -> None:
+        again = past[-1].params if past else {}
+        self.enqueue_trial({**again, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+
+    def _drop_twins(self, trials: Collection[FrozenTrial], known: Mapping[str, list[FrozenTrial]]) -> None:
         """Of several trials of one attempt only the first is ever done; the others end as failed."""
-        first = {trial.number for past in self.attempts().values() for trial in past}
-        for trial in self.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            if trial.number not in first:
+        first = {trial.number for past in known.values() for trial in past}
+        for trial in trials:
+            if trial.state == TrialState.WAITING and trial.number not in first:
                 with contextlib.suppress(UpdateFinishedTrialError):
                     self._storage.set_trial_user_attr(trial._trial_id, REASON, "enqueued twice, never begun")
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
@@ -322,7 +327,7 @@ class Queue(optuna.Study):
         for slot in slots:
             past = known.get(slot.name, [])
             if past and past[-1].state.is_finished():
-                self.enqueue_trial({**past[-1].params, **slot.params}, {SLOT: slot.name, ATTEMPT: len(past) + 1})
+                self._enqueue_next(slot, past)
 
     def _ready(self, known: Mapping[str, list[FrozenTrial]]) -> Iterator[FrozenTrial]:
         for slot in self.slots.values():

@@ -43,8 +43,11 @@ def bare(place: str, name: str, trials: int) -> None:
 
 
 def queued(place: str, name: str, trials: int) -> None:
-    queue = Queue(name, studies.open_storage(place), RandomSampler())
-    queue.work([Slot(str(number)) for number in range(trials)], nothing)
+    Queue(name, studies.open_storage(place), RandomSampler()).work(slots(trials), nothing)
+
+
+def slots(number: int) -> list[Slot]:
+    return [Slot(str(index)) for index in range(number)]
 
 
 def timed(number: int, function: Callable[..., None], *arguments: object) -> float:
@@ -88,6 +91,7 @@ def measure(place: str, kind: str, counts: list[int]) -> list[dict[str, object]]
         for name in ("bare", "queued"):
             studies.make(f"{name} {number}", studies.open_storage(place), ["maximize"], {}, lambda: "none")
         alone = timed(number, bare, place, f"bare {number}", TRIALS_PER_WORKER)
+        Queue(f"queued {number}", studies.open_storage(place)).enqueue(slots(trials))
         queue = timed(number, queued, place, f"queued {number}", trials)
         start, trial = whole(plan(place, f"whole {number}", number))
         rows.append(

@@ -32,7 +32,7 @@ from tabulate import tabulate
 from analysis import study_plots
 from analysis.accuracy_table import seconds
 from analysis.study_reading import Reading, counted, read
-from harness import cli, studies, tracking
+from harness import cli, storages, studies, tracking
 from harness.confirmation import Confirmation, confirmation
 from harness.errors import InputError
 
@@ -56,8 +56,8 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
     reading = read(studies.read(study, storage))
-    place = storage or studies.default_storage()
-    confirmed = confirmation(reading.name, studies.open_storage(place, create=False))
+    place = storage or storages.default_storage()
+    confirmed = confirmation(reading.name, storages.open_storage(place, create=False))
     out = out or Path("outputs/tables/studies") / reading.name.replace("/", "_")
     try:
         out.mkdir(parents=True, exist_ok=True)

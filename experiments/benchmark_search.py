@@ -22,6 +22,7 @@ import tyro
 from harness import cli, evaluation, experiment, launch, sampling, tuning
 from harness.experiment import JUDGES, LOOKS
 from harness.methods.vae import Config
+from harness.settings import load
 from harness.training import Batches, train
 from harness.tuning import PRUNERS, SAMPLERS, Plan
 
@@ -37,7 +38,7 @@ class Cheap:
         self.plan: Plan = tyro.cli(Plan, args=["vae", "--steps", str(steps), "--objectives", "fid", "--n-real", "200"])
         self.num_samples = num_samples
         self.accelerator = launch.accelerator()
-        self.dataset = experiment.load(self.plan, self.plan.n_real, 0)
+        self.dataset = load(self.plan, self.plan.n_real, 0)
         self.judge, _ = evaluation.judge(self.dataset, JUDGES, self.accelerator)
 
     def __call__(self, trial: optuna.Trial) -> float:

@@ -9,7 +9,7 @@ RUN is the id of a generator's run (experiments/ddpm.py prints it).
 from dataclasses import dataclass
 
 from harness import arms, classifier, cli, experiment
-from harness.experiment import Single
+from harness.settings import Single, load
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Settings(Single):
 
 def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> None:
     """Train one classifier on an arm's images, score it on the test split, log it."""
-    dataset = experiment.load(settings, settings.n_real, settings.seed)
+    dataset = load(settings, settings.n_real, settings.seed)
     if settings.samples:
         arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:

@@ -7,8 +7,8 @@ conditional accuracy 98.9 %, CAS 98.2 %.
 """
 
 from harness import cli, experiment
-from harness.experiment import Single
 from harness.methods.ddpm import Config
+from harness.settings import Single
 
 
 def main(settings: Single = Single(), config: Config = Config()) -> None:

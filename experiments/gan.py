@@ -7,8 +7,8 @@ machine): conditional accuracy 97.5 %, CAS 96.3 %.
 """
 
 from harness import cli, experiment
-from harness.experiment import Single
 from harness.methods.gan import Config
+from harness.settings import Single
 
 
 def main(settings: Single = Single(), config: Config = Config()) -> None:

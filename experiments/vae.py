@@ -7,8 +7,8 @@ machine): conditional accuracy 99.3 %, CAS 97.3 %.
 """
 
 from harness import cli, experiment
-from harness.experiment import Single
 from harness.methods.vae import Config
+from harness.settings import Single
 
 
 def main(settings: Single = Single(), config: Config = Config()) -> None:

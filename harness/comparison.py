@@ -12,9 +12,9 @@ from typing import Any
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial, TrialState
 
-from harness import arms, classifier, experiment, launch, methods, studies, tracking, workers
+from harness import arms, classifier, experiment, identities, launch, methods, storages, studies, tracking, workers
 from harness.errors import InputError
-from harness.experiment import Common, Single
+from harness.settings import Common, Single, load
 from harness.studies import RUN, Queue, Slot
 from harness.workers import Crew
 
@@ -63,8 +63,8 @@ class Cell:
 def compare(plan: Plan, hyperparameters: Any) -> None:
     """Train every generator and every arm's classifier that the comparison does not have yet."""
     check(plan)
-    identity = experiment.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
-    storage, study = studies.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
+    identity = identities.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
+    storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
     make_parent = partial(_parent, plan, hyperparameters, identity)
     parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
     cells = cells_of(plan)
@@ -95,7 +95,7 @@ def check(plan: Plan) -> None:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(arms.CONTROLS)}")
     plan.check(seeds=1)
     for n_real in plan.n_real:
-        experiment.load(plan, n_real, seed=0)
+        load(plan, n_real, seed=0)
 
 
 def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
@@ -166,7 +166,7 @@ def _check_done(queue: Queue, cells: Mapping[str, Cell]) -> None:
 
 def _work(plan: Plan, hyperparameters: Any, study: str, parent: str) -> None:
     """A worker's part."""
-    queue = Queue(study, studies.open_storage(plan.place, plan.beat), RandomSampler())
+    queue = Queue(study, storages.open_storage(plan.place, plan.beat), RandomSampler())
     queue.retries = plan.retries
     cells = cells_of(plan)
 
@@ -193,7 +193,7 @@ def carry_out(
     shared = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Common)}
     own = {"experiment_name": plan.experiment_name or "comparisons", "n_real": cell.n_real, "seed": cell.seed}
     single, tags = Single(**shared | own, resume="auto"), {"study": study}
-    dataset = experiment.load(single, cell.n_real, cell.seed)
+    dataset = load(single, cell.n_real, cell.seed)
     if cell.samples:
         config = getattr(hyperparameters, cell.arm)
         arm = experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags)

@@ -3,7 +3,7 @@
 Not by its own command, whose lock on a journal is not the one that workers take, and which knows no grpc://.
 """
 
-from harness import cli, studies
+from harness import cli, storages
 from harness.errors import InputError
 
 HOST = "127.0.0.1"
@@ -20,7 +20,7 @@ def serve(storage: str | None = None, port: int = 8080) -> None:
         import optuna_dashboard
     except ImportError as error:
         raise InputError("the dashboard is not installed: pip install 'synthetic-gain[studies]'") from error
-    opened = studies.open_storage(storage or studies.default_storage(), create=False)
+    opened = storages.open_storage(storage or storages.default_storage(), create=False)
     try:
         optuna_dashboard.run_server(opened, host=HOST, port=port)
     except OSError as error:

@@ -1,10 +1,6 @@
 """One run from end to end: train, sample, score, log. What a script and a comparison's cell both call."""
 
 import dataclasses
-import hashlib
-import json
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +10,19 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from harness import classifier, data, evaluation, exported, launch, methods, pictures, sampling, tracking
+from harness import (
+    classifier,
+    data,
+    evaluation,
+    exported,
+    identities,
+    launch,
+    methods,
+    pictures,
+    records,
+    sampling,
+    tracking,
+)
 from harness.arms import Arm, carried, generator_arm
 from harness.classifier import Classifier
 from harness.data import Dataset, Images
@@ -22,63 +30,16 @@ from harness.errors import InputError, Pruned
 from harness.methods import ImageShape
 from harness.resumable import Progress, resumable
 from harness.seeding import initial_weights
+from harness.settings import Single, load
 from harness.tracking import OUTPUTS, Run
-from harness.training import Batches, num_steps
+from harness.training import Batches
 
 GRID_DRAWS = 10
 NUM_GRIDS = 10
 JUDGES = OUTPUTS / "judges"
 
 
-@dataclasses.dataclass(frozen=True)
-class Common:
-    """What every experiment shares."""
-
-    dataset: str = "digits"
-    """digits (embedded), mnist, fashion-mnist or kmnist"""
-    data_root: str | None = None
-    """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
-    num_synthetic: int = 20_000
-    """images in a sample set"""
-    tracking_uri: str | None = None
-    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
-    experiment_name: str | None = None
-    """MLflow experiment; by default generators, classifiers or comparisons"""
-    accumulate: int = 1
-    """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
-    checkpoint_every: int = 1000
-    """steps between two checkpoints; the last step always has one"""
-    process_timeout: float = 180.0
-    """seconds after which a process that waits for another one gives up, and the run with it"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Single(Common):
-    """One run: one seed, one number of real images."""
-
-    n_real: int | None = None
-    """real training images; by default all but the validation images"""
-    seed: int = 0
-    """seed of the splits, the weights, the order, the noise and the samples"""
-    resume: str | None = None
-    """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
-    register: bool = True
-    """whether a generator becomes a version of the registered model of its method, and may be its champion"""
-    test: bool = True
-    """whether the test split is read and scored on; what is tuned must not see it"""
-
-
-def load(common: Common, n_real: int | None, seed: int) -> Dataset:
-    if common.num_synthetic < 1:
-        raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
-    return data.load(common.dataset, common.data_root, n_real, seed, getattr(common, "test", True))
-
-
 # --- A generator -----------------------------------------------------------------------------------------
-
-
-MEASURES = ("conditional_accuracy", "cas")
-"""What is measured of a sample set unless less, or `fid`, is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +64,7 @@ def generator(
     parent: str | None = None,
     trained_by: str | None = None,
     *,
-    measures: Sequence[str] = MEASURES,
+    measures: Sequence[str] = identities.MEASURES,
     watch: Watch | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> Arm:
@@ -114,7 +75,7 @@ def generator(
     accelerator = launch.accelerator(settings.process_timeout)
     dataset = load(settings, settings.n_real, settings.seed)
     shape = evaluation.image_shape(dataset)
-    config = with_real_steps(config, dataset)
+    config = identities.with_real_steps(config, dataset)
     batches = Batches(
         (dataset.real, config.batch_size),
         seed=settings.seed,
@@ -124,20 +85,20 @@ def generator(
     judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
     model = build(method, config, shape, settings.seed)
     model.prepare(accelerator)
-    identity = generator_identity(method, config, settings, dataset, accelerator, measures)
-    cell, trained = digest(identity), training_identity(identity)
+    own = identities.of_generator(method, config, settings, dataset, accelerator, measures)
+    cell, trained = identities.digest(own), identities.of_training(own)
     with tracking.run(
         settings.experiment_name or "generators",
         f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
-        tags=_tags("generator", method, dataset, settings.seed, cell, judge_digest)
-        | {"training": digest(trained)}
+        tags=records.tags("generator", method, dataset, settings.seed, cell, judge_digest)
+        | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
         | dict(tags or {}),
-        params=_params(config, settings, dataset, accelerator),
+        params=records.params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
-        resume=unfinished(settings, identity, parent) if accelerator.is_main_process else None,
+        resume=identities.unfinished(settings, own, parent) if accelerator.is_main_process else None,
         why=launch.blame,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
@@ -154,8 +115,8 @@ def generator(
         training_s = progress.device_seconds
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
         scores = _measured(measures, judge, samples, dataset, settings.seed, accelerator)
-        run.metrics({**costs, **scores, **_gpu_memory()}, config.steps)
-        run.describe(_headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
+        run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
+        run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, settings.register)
             figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
@@ -199,67 +160,6 @@ def _looks(
     return look
 
 
-def unfinished(settings: Single, identity: dict[str, Any], parent: str | None = None) -> str | None:
-    """The run to go on with: the named one, or for `auto` the newest one of this cell that no process lives in.
-
-    For `auto` it must have the same parent: what one study or comparison began, no other goes on with.
-
-    Processes that torchrun has started again look for theirs without being told.
-
-    Raises InputError for a named run that is finished, of something else, or whose journal is not here.
-    """
-    cell, named = digest(identity), settings.resume
-    if named in (None, "auto"):
-        wanted = named or launch.restarted()
-        return tracking.find_unfinished(cell, settings.tracking_uri, parent) if wanted else None
-    found = tracking.get_run(named, settings.tracking_uri)
-    if found["status"] == "FINISHED":
-        raise InputError(f"run {named} is finished; leave out --resume to train anew")
-    if found.get("tags.cell") != cell:
-        raise InputError(f"run {named} is of something else: {'; '.join(_differences(identity, found))}")
-    if not tracking.is_here(named):
-        raise InputError(
-            f"the journal of run {named} is not in {OUTPUTS / 'runs'}: go on where the run was, or train anew"
-        )
-    return named
-
-
-def _differences(identity: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Where a run's params and tags are not those of an identity, in words."""
-    known = {key: found.get(f"params.{key}", found.get(f"tags.{key}")) for key in identity}
-    wanted = {key: str(value) for key, value in identity.items()} | {"data_digest": identity["data_digest"][:16]}
-    return [f"{key} is {value}, the run's {known[key]}" for key, value in wanted.items() if known[key] != value]
-
-
-def with_real_steps(config: Any, dataset: Dataset) -> Any:
-    """The configuration with `steps` as they will be run: `epochs` may end the training earlier."""
-    steps = num_steps(config.steps, config.epochs, len(dataset.real), config.batch_size)
-    return dataclasses.replace(config, steps=steps)
-
-
-def finished_generator(
-    method: str,
-    config: Any,
-    settings: Single,
-    dataset: Dataset,
-    accelerator: Accelerator,
-    measures: Sequence[str] = MEASURES,
-    within: str | None = None,
-) -> tuple[str | None, str | None]:
-    """The ids of a finished run of the very same generator, and of one of the same training, as the store has them.
-
-    The second is sampled as this configuration says, where there is no first. `within` a parent only the first.
-    """
-    if not accelerator.is_main_process:
-        return None, None
-    config = with_real_steps(config, dataset)
-    identity = generator_identity(method, config, settings, dataset, accelerator, measures)
-    same = tracking.find_finished("cell", digest(identity), settings.tracking_uri, within)
-    if same or within:
-        return same, None
-    return None, tracking.find_finished("training", digest(training_identity(identity)), settings.tracking_uri)
-
-
 def generated(
     method: str,
     config: Any,
@@ -268,13 +168,13 @@ def generated(
     parent: str | None,
     accelerator: Accelerator,
     *,
-    measures: Sequence[str] = MEASURES,
+    measures: Sequence[str] = identities.MEASURES,
     within: str | None = None,
     **how: Any,
 ) -> Arm:
     """A generator's arm: of a finished run, in the whole store or `within` a parent, else trained now."""
     finished, trained_by = launch.agreed(
-        finished_generator(method, config, settings, dataset, accelerator, measures, within), accelerator
+        identities.finished_generator(method, config, settings, dataset, accelerator, measures, within), accelerator
     )
     if finished:
         return generator_arm(finished, settings.tracking_uri)
@@ -285,33 +185,6 @@ def build(method: str, config: Any, shape: ImageShape, seed: int) -> Any:
     """A generator with the initial weights of `seed`."""
     with initial_weights(seed, method):
         return methods.find(method)(config, shape)
-
-
-def generator_identity(
-    method: str,
-    config: Any,
-    settings: Single,
-    dataset: Dataset,
-    accelerator: Accelerator,
-    measures: Sequence[str] = MEASURES,
-) -> dict[str, Any]:
-    """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
-    measured = {} if settings.test and measures == MEASURES else {"measured": [*measures, settings.test]}
-    return {
-        "method": method,
-        **dataclasses.asdict(config),
-        "data_digest": dataset.real.digest,
-        "seed": settings.seed,
-        "num_synthetic": settings.num_synthetic,
-        "precision": accelerator.mixed_precision,
-        **measured,
-    }
-
-
-def training_identity(identity: dict[str, Any]) -> dict[str, Any]:
-    """What a generator's weights are: its identity without what only sampling reads."""
-    sampled = ("num_synthetic", "measured", *methods.find(identity["method"]).sampling_fields)
-    return {key: value for key, value in identity.items() if key not in sampled}
 
 
 def _take_over(progress: Progress, run_id: str, settings: Single) -> None:
@@ -393,14 +266,14 @@ def classify(
             f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
             f"give a generator's run on {dataset.name}"
         )
-    cell = classifier_cell(arm.name, arm.run, config, settings, dataset, accelerator)
+    cell = identities.of_classifier(arm.name, arm.run, config, settings, dataset, accelerator)
     with tracking.run(
         settings.experiment_name or "classifiers",
         f"classifier {arm.name} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
-        tags=_tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
+        tags=records.tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
         | ({"samples_run": arm.run} if arm.run else {})
         | dict(tags or {}),
-        params=_params(config, settings, dataset, accelerator),
+        params=records.params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
@@ -421,9 +294,9 @@ def classify(
         for _ in resumable(progress, batches, config.steps, config.steps, run):
             pass
         known |= {"cost/training_device_seconds": progress.device_seconds}
-        run.metrics({**known, **_gpu_memory()}, config.steps)
+        run.metrics({**known, **records.gpu_memory()}, config.steps)
         scores = _score(model.eval(), dataset, run, config.steps, accelerator)
-        run.describe(_headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, scores))
+        run.describe(records.headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, scores))
         if accelerator.is_main_process:
             split = "test" if len(dataset.test) else "validation"
             print(f"classifier, arm {arm.name}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
@@ -440,34 +313,12 @@ def classified(
     **how: Any,
 ) -> tuple[str, dict[str, float]]:
     """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now."""
-    cell = classifier_cell(arm.name, arm.run, config, settings, dataset, accelerator)
+    cell = identities.of_classifier(arm.name, arm.run, config, settings, dataset, accelerator)
     found = accelerator.is_main_process and tracking.find_finished("cell", cell, settings.tracking_uri, parent)
     if not (done := launch.agreed(found, accelerator)):
         return classify(arm, config, settings, dataset, parent, **how)
     row = tracking.get_run(done, settings.tracking_uri)
     return done, {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
-
-
-def classifier_cell(
-    arm: str,
-    source: str | None,
-    config: classifier.Config,
-    settings: Single,
-    dataset: Dataset,
-    accelerator: Accelerator,
-) -> str:
-    """The identity of a classifier's run."""
-    return digest(
-        "classifier",
-        arm,
-        source,
-        dataclasses.asdict(config),
-        dataset.real.digest,
-        settings.seed,
-        settings.num_synthetic,
-        accelerator.mixed_precision,
-        *([] if settings.test else ["validation alone"]),
-    )
 
 
 def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator: Accelerator) -> dict[str, float]:
@@ -482,63 +333,3 @@ def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator
             run.picture(pictures.confusion(matrix), f"pictures/confusion_{split}.png")
     run.metrics(scores, step)
     return scores
-
-
-# --- What every run carries ------------------------------------------------------------------------------
-
-
-def _tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "method": method,
-        "dataset": dataset.name,
-        "n_real": len(dataset.real),
-        "seed": seed,
-        "cell": cell,
-        "judge": judge[:16],
-        "data_digest": dataset.real.digest[:16],
-    }
-
-
-def _params(config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
-    compiler = accelerator.state.dynamo_plugin
-    return {
-        **dataclasses.asdict(config),
-        "dataset": dataset.name,
-        "n_real": len(dataset.real),
-        "seed": settings.seed,
-        "num_synthetic": settings.num_synthetic,
-        "world_size": accelerator.num_processes,
-        "accumulate": settings.accumulate,
-        "device": accelerator.device.type,
-        "device_name": _device_name(accelerator),
-        "num_threads": torch.get_num_threads(),
-        "precision": accelerator.mixed_precision,
-        "matmul_precision": torch.get_float32_matmul_precision(),
-        "compile": compiler.backend.value.lower() if compiler else "no",
-    }
-
-
-def _device_name(accelerator: Accelerator) -> str:
-    on_gpu = accelerator.device.type == "cuda"
-    return torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {os.cpu_count()} cores"
-
-
-def _headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
-    """A run's description in markdown: what it is, and its figures."""
-    rows = [f"| {name} | {value:.2%} |" for name, value in figures.items() if not name.startswith("cost/")]
-    rows += [f"| {name} | {value:.1f} s |" for name, value in figures.items() if name.startswith("cost/")]
-    title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
-    return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
-
-
-def _gpu_memory() -> dict[str, float]:
-    """Bytes that the main process's tensors had at most on its GPU."""
-    if not torch.cuda.is_available():
-        return {}
-    return {"cost/peak_gpu_memory_bytes": torch.cuda.max_memory_allocated()}
-
-
-def digest(*parts: Any) -> str:
-    """128 bits that stand for JSON-like parts, hexadecimal."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

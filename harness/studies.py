@@ -1,179 +1,45 @@
-"""Studies that any number of workers share, none of them trusted to live: their storage and their queue.
+"""Studies that any number of workers share, none of them trusted to live: their queue, and how they are made and found.
 
 A study has slots: the trials of a search, or the cells of a comparison. A worker takes a slot by setting its
 waiting trial to RUNNING, which the storage grants to one worker alone, and beats while it works on it. Where the
 beats stop, or the trial was stopped, the slot gets another trial, its next attempt. Two workers that enqueue the
 same attempt at once do no harm: the one with the lower number counts.
 
-With what is built on it (`harness.tuning`, `harness.comparison`, `harness.confirmation`) and `analysis.studies` the
-only place that knows Optuna. No torch in here, so that a study can be read without it.
+With `harness.storages`, what is built on both (`harness.tuning`, `harness.comparison`, `harness.confirmation`) and
+`analysis.studies` the only place that knows Optuna. No torch in here, so that a study can be read without it.
 """
 
 import contextlib
 import os
 import platform
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import optuna
-from filelock import FileLock
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage, fail_stale_trials
-from optuna.storages._heartbeat import BaseHeartbeat
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
 
 from harness import signals
 from harness.errors import InputError, Pruned
 from harness.redaction import redacted
-from harness.tracking.stores import OUTPUTS, shown
+from harness.storages import AWAY_S, POLL_S, Away, default_storage, open_storage, stopping
+from harness.tracking.stores import shown
 
-BEAT_S = 10
-GRACE_BEATS = 6
-"""Beats that may be missing before a worker counts as dead."""
-POLL_S = 0.5
-AWAY_S = 600.0
-"""How long a worker waits for a database that is away."""
 SLOT, ATTEMPT, REASON, RUN, WORKER = "slot", "attempt", "reason", "run_id", "worker"
 """A trial's own words in the study. A trial that failed without a reason died with its worker."""
 DEFINITION, PARENT = "definition", "parent_run"
 """A study's."""
 Direction = Literal["maximize", "minimize"]
-Away = (StorageInternalError, SQLAlchemyError)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is said in one line, by us
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 warnings.filterwarnings("ignore", message="Fixed parameter .* is out of", category=UserWarning)
-
-
-# --- Where studies are kept ------------------------------------------------------------------------------
-
-
-def default_storage() -> str:
-    return str(OUTPUTS / "studies.journal")
-
-
-class _Beats(BaseHeartbeat):
-    """Heartbeats as an attribute of the trial, for storages that have none of their own.
-
-    A beat is the worker's time: the clocks of hosts that share a study may differ by less than the grace.
-    """
-
-    beat_s: int
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError, *Away):  # over meanwhile; or the next beat will do
-            self.set_trial_system_attr(trial_id, "beat", time.time())  # type: ignore[attr-defined]
-
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))  # type: ignore[attr-defined]
-        least = time.time() - self.beat_s * GRACE_BEATS
-        return [trial._trial_id for trial in running if trial.system_attrs.get("beat", _began(trial)) < least]
-
-    def get_heartbeat_interval(self) -> int:
-        return self.beat_s
-
-    def get_heartbeat_stale_trial_callback(self) -> None:
-        return None
-
-
-def _began(trial: FrozenTrial) -> float:
-    return trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-
-
-class _File(_Beats, JournalStorage):
-    """For the processes of one host. The lock is the kernel's, which takes it from a process that dies."""
-
-    def __init__(self, path: Path, beat_s: int) -> None:
-        self.beat_s = beat_s
-        super().__init__(JournalFileBackend(str(path), FileLock(f"{path}.lock")))  # type: ignore[arg-type]
-
-
-class _Proxy(_Beats, GrpcStorageProxy):
-    """For very many workers, whose reads a proxy answers: `optuna.storages.run_grpc_proxy_server`."""
-
-    def __init__(self, host: str, port: int, beat_s: int) -> None:
-        self.beat_s = beat_s
-        super().__init__(host=host, port=port)
-
-
-class _Database(RDBStorage):
-    """For the processes of many hosts. A database that is away for a while is waited for."""
-
-    def __init__(self, url: str, beat_s: int) -> None:
-        super().__init__(
-            url,
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=beat_s,
-            grace_period=beat_s * GRACE_BEATS,
-        )
-        event.listen(self.engine, "do_connect", _patiently)
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        with contextlib.suppress(*Away):  # the next beat will do
-            super().record_heartbeat(trial_id)
-
-
-_stopping = threading.Event()
-"""The worker has been told to end: it waits for no database any more."""
-
-
-def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
-    until = time.monotonic() + AWAY_S
-    beating = threading.current_thread() is not threading.main_thread()  # which the next beat does again
-    while True:
-        try:
-            return dialect.connect(*arguments, **options)
-        except dialect.dbapi.OperationalError:
-            if beating or _stopping.is_set() or time.monotonic() > until:
-                raise
-        time.sleep(POLL_S)
-
-
-def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseStorage:
-    """The storage at a path (one host), a database's URL (many) or grpc://HOST:PORT (very many).
-
-    A file, of a path or of sqlite:///FILE, is made where it is missing and `create` is set.
-    Raises InputError where there is none.
-    """
-    file = place.removeprefix("sqlite:///")
-    if not create and "://" not in file and not Path(file).is_file():
-        raise InputError(f"there are no studies in {place}: run experiments/tune.py, or give its --storage")
-    try:
-        if place.startswith("grpc://"):
-            parts = urlsplit(place)
-            proxy = _Proxy(parts.hostname or "localhost", parts.port or 13000, beat_s)
-            proxy.wait_server_ready(timeout=5)
-            return proxy
-        if "://" in place:
-            url = place.replace("postgresql://", "postgresql+psycopg://", 1)
-            if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).parent.is_dir():
-                raise InputError(f"--storage {place}: there is no such folder")
-            return _Database(url, beat_s)
-        path = Path(place)
-        if path.parent == OUTPUTS:
-            OUTPUTS.mkdir(exist_ok=True)
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"--storage {place} must be a file in a folder that exists, or a database's URL")
-        return _File(path, beat_s)
-    except InputError:
-        raise
-    except Exception as error:  # drivers that are missing, URLs that are none, servers that are away
-        reason = redacted(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise InputError(
-            f"the storage {shown(place)} cannot be opened ({reason[:200]}); give a file, "
-            "postgresql://USER:PASSWORD@HOST/DATABASE or grpc://HOST:PORT"
-        ) from error
 
 
 # --- A study and its queue -------------------------------------------------------------------------------
@@ -227,7 +93,7 @@ class Queue(optuna.Study):
         Raises InputError where the first `max_failures` trials all failed, and where the database stays away.
         """
         self.slots = {slot.name: slot for slot in slots}
-        _stopping.clear()
+        stopping.clear()
         until = None
         while True:
             try:
@@ -243,7 +109,7 @@ class Queue(optuna.Study):
                     raise
                 print("a trial was taken for dead while this worker was silent; it is done again", file=sys.stderr)
             except Away as error:
-                if _stopping.is_set():
+                if stopping.is_set():
                     raise KeyboardInterrupt from error
                 until = until or time.monotonic() + AWAY_S
                 if time.monotonic() > until:
@@ -267,7 +133,7 @@ class Queue(optuna.Study):
         except Away:
             raise  # no failure of the trial's: it is tried again
         except (KeyboardInterrupt, SystemExit) as error:
-            _stopping.set()
+            stopping.set()
             with contextlib.suppress(*Away):
                 trial.set_user_attr(REASON, signals.reason(error))
             raise KeyboardInterrupt from error

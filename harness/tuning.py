@@ -20,11 +20,12 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial
 
-from harness import experiment, launch, methods, spaces, studies, tracking, workers
+from harness import experiment, identities, launch, methods, spaces, storages, studies, tracking, workers
 from harness.classifier import Config as ClassifierConfig
 from harness.confirmation import Confirmation, best, confirmation, confirmation_name
 from harness.errors import Diverged, InputError, Pruned
-from harness.experiment import LOOKS, Common, Single, Watch
+from harness.experiment import LOOKS, Watch
+from harness.settings import Common, Single, load
 from harness.spaces import Range
 from harness.studies import ATTEMPT, RUN, Queue, Slot
 from harness.tracking import OUTPUTS, Run
@@ -108,7 +109,7 @@ class Plan(Crew):
 def tune(plan: Plan) -> None:
     """Run a study, or what is left of it, in `plan.workers` workers, and hold its winner against the default."""
     definition = check(plan)
-    storage = studies.open_storage(plan.place, plan.beat)
+    storage = storages.open_storage(plan.place, plan.beat)
     studies.check_definition(plan.study, storage, definition)
     parent = studies.make(plan.study, storage, _directions(plan), definition, partial(_make_parent, plan, definition))
     tracking.get_run(parent, plan.tracking_uri)  # a study goes on in the store where it began
@@ -139,10 +140,10 @@ def check(plan: Plan) -> dict[str, Any]:
     if plan.confirm_seeds == 1:
         raise InputError("--confirm-seeds 1 gives no interval; give 0, or at least 2")
     fixed = _fixed(plan)
-    dataset = experiment.load(_single(plan, 0), plan.n_real, 0)
+    dataset = load(_single(plan, 0), plan.n_real, 0)
     if not len(dataset.validation):
         raise InputError(f"with --n-real {plan.n_real} there is no validation split; give a smaller one")
-    experiment.with_real_steps(dataclasses.replace(config(), **fixed), dataset)
+    identities.with_real_steps(dataclasses.replace(config(), **fixed), dataset)
     return {
         "method": plan.method,
         "objectives": list(plan.objectives),
@@ -186,7 +187,7 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
 
 def _search(plan: Plan, parent: str) -> None:
     """A worker's part of the study: its trials, then the winner and the default on fresh seeds."""
-    storage = studies.open_storage(plan.place, plan.beat)
+    storage = storages.open_storage(plan.place, plan.beat)
     queue = Queue(plan.study, storage, SAMPLERS[plan.sampler](), PRUNERS[_pruner_name(plan)]())
     queue.retries, queue.max_failures = plan.retries, plan.max_failures
     queue.work(_slots(plan), partial(_trial, plan, parent, queue))
@@ -304,7 +305,7 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
     """
     plan, accelerator = task.plan, launch.accelerator(task.plan.process_timeout)
     if trial is None and accelerator.is_main_process:  # of several that the worker has started
-        storage = studies.open_storage(plan.place, plan.beat)
+        storage = storages.open_storage(plan.place, plan.beat)
         trial = Trial(Queue(task.study, storage, RandomSampler(), PRUNERS[_pruner_name(plan)]()), task.trial_id)
     tags = {"study": plan.study, "trial": task.number, "slot": task.slot}
     with tracking.run(
@@ -348,7 +349,7 @@ def _one_seed(
     plan, single = task.plan, _single(task.plan, task.seeds[place])
     single = dataclasses.replace(single, resume="auto" if task.resume else None)
     config = dataclasses.replace(methods.find(plan.method).Config(), **_fixed(plan) | dict(task.values))
-    dataset = experiment.load(single, plan.n_real, single.seed)
+    dataset = load(single, plan.n_real, single.seed)
     measures = sorted({OBJECTIVES[name].measure or "conditional_accuracy" for name in plan.objectives})
     watch = _watch(plan, place, trial) if task.kind == "trial" else None
     parent = launch.agreed(run.id, accelerator)

@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 import torch
 
-from harness import launch, signals, studies
+from harness import launch, signals, storages
 from harness.errors import FailedElsewhere, InputError, Pruned
-from harness.experiment import Common
+from harness.settings import Common
 from harness.signals import Killed
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -48,7 +48,7 @@ class Crew(Common):
 
     @property
     def place(self) -> str:
-        return self.storage or studies.default_storage()
+        return self.storage or storages.default_storage()
 
     def check(self, **least: int) -> None:
         """Raises InputError for numbers that are too small, and for a launch of several processes."""

@@ -23,8 +23,8 @@ import pandas as pd
 import tyro
 from optuna.samplers import RandomSampler
 
-from harness import experiment, methods, postgres, studies, tuning
-from harness.experiment import Single
+from harness import experiment, methods, postgres, storages, studies, tuning
+from harness.settings import Single
 from harness.studies import Queue, Slot
 from harness.tuning import Plan
 
@@ -38,12 +38,12 @@ def nothing(trial: optuna.Trial, _: Slot | None = None) -> float:
 
 
 def bare(place: str, name: str, trials: int) -> None:
-    study = optuna.load_study(study_name=name, storage=studies.open_storage(place), sampler=RandomSampler())
+    study = optuna.load_study(study_name=name, storage=storages.open_storage(place), sampler=RandomSampler())
     study.optimize(nothing, n_trials=trials)
 
 
 def queued(place: str, name: str, trials: int) -> None:
-    Queue(name, studies.open_storage(place), RandomSampler()).work(slots(trials), nothing)
+    Queue(name, storages.open_storage(place), RandomSampler()).work(slots(trials), nothing)
 
 
 def slots(number: int) -> list[Slot]:
@@ -89,9 +89,9 @@ def measure(place: str, kind: str, counts: list[int]) -> list[dict[str, object]]
     for number in counts:
         trials = TRIALS_PER_WORKER * number
         for name in ("bare", "queued"):
-            studies.make(f"{name} {number}", studies.open_storage(place), ["maximize"], {}, lambda: "none")
+            studies.make(f"{name} {number}", storages.open_storage(place), ["maximize"], {}, lambda: "none")
         alone = timed(number, bare, place, f"bare {number}", TRIALS_PER_WORKER)
-        Queue(f"queued {number}", studies.open_storage(place)).enqueue(slots(trials))
+        Queue(f"queued {number}", storages.open_storage(place)).enqueue(slots(trials))
         queue = timed(number, queued, place, f"queued {number}", trials)
         start, trial = whole(plan(place, f"whole {number}", number))
         rows.append(

@@ -24,7 +24,7 @@ import spanning
 import tyro
 from optuna.trial import Trial, TrialState
 
-from harness import postgres, studies, tracking, tuning, workers
+from harness import postgres, storages, studies, tracking, tuning, workers
 from harness.studies import Queue, Slot
 from harness.tuning import Plan, Task
 
@@ -67,7 +67,7 @@ def restart(folder: Path) -> Callable[[str], object]:
 
 @functools.cache
 def storage_of(url: str) -> optuna.storages.BaseStorage:
-    return studies.open_storage(url)  # whose connections stay open
+    return storages.open_storage(url)  # whose connections stay open
 
 
 def trials_of(url: str) -> list[optuna.trial.FrozenTrial]:
@@ -131,7 +131,7 @@ def spanning_case(faults: list[str]) -> None:
     """One study, here, whose trials end as the faults say (see spanning.py), each in two processes but `alone`."""
     uri = f"sqlite:///{Path.cwd()}/outputs/mlflow.db"  # MLflow keeps a relative one where it first was
     plan = tyro.cli(Plan, args=[*SPANNING, "--tracking-uri", uri])
-    storage = studies.open_storage(plan.place)
+    storage = storages.open_storage(plan.place)
     parent = studies.make(plan.study, storage, ["minimize"], {}, lambda: "")
     queue = Queue(plan.study, storage)
 

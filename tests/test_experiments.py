@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from conftest import Launch
 from PIL import Image
 
-from harness import data, experiment, tracking
-from harness.experiment import Single
+from harness import data, experiment, identities, tracking
 from harness.methods import gan
+from harness.settings import Single
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
 RUN = re.compile(r"run ([0-9a-f]{32})")
@@ -125,11 +125,11 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
     accelerator, dataset = Accelerator(cpu=True), data.load("digits", n_real=200)
     first, second = gan.Config(steps=6, batch_size=32), gan.Config(steps=6, batch_size=32, latent_scale=0.5)
     run = experiment.generator("gan", first, settings).run
-    finished = experiment.finished_generator("gan", second, settings, dataset, accelerator)
+    finished = identities.finished_generator("gan", second, settings, dataset, accelerator)
     assert finished == (None, run)
     other = experiment.generator("gan", second, settings, trained_by=run).run
-    assert experiment.finished_generator("gan", second, settings, dataset, accelerator)[0] == other
-    assert experiment.finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (None, None)
+    assert identities.finished_generator("gan", second, settings, dataset, accelerator)[0] == other
+    assert identities.finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (None, None)
 
     trained, taken = (tracking.get_run(str(run_id), uri) for run_id in (run, other))
     weights = []

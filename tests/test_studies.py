@@ -13,7 +13,7 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from harness import studies, workers
+from harness import storages, studies, workers
 from harness.errors import InputError, Pruned
 from harness.signals import Killed
 from harness.studies import ATTEMPT, REASON, SLOT, Queue, Slot
@@ -22,7 +22,7 @@ SLOTS = [Slot(str(number)) for number in range(6)]
 
 
 def queue(place: str = "studies.journal", beat_s: int = 10, name: str = "study", seed: int = 0) -> Queue:
-    storage = studies.open_storage(place, beat_s)
+    storage = storages.open_storage(place, beat_s)
     studies.make(name, storage, ["maximize"], {"of": "tests"}, lambda: "parent")
     return Queue(name, storage, RandomSampler(seed))
 
@@ -230,7 +230,7 @@ def test_forty_slots_and_four_workers_two_of_which_die(place: str, tmp_path: Pat
 
 
 def _serve(place: str, port: int) -> None:
-    optuna.storages.run_grpc_proxy_server(studies.open_storage(place), host="127.0.0.1", port=port)
+    optuna.storages.run_grpc_proxy_server(storages.open_storage(place), host="127.0.0.1", port=port)
 
 
 def test_a_proxy_has_beats_and_retries_too(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_proxy_has_beats_and_retries_too(tmp_path: Path) -> None:
 )
 def test_a_storage_that_is_not_there_is_one_line(place: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as refused:
-        studies.open_storage(place)
+        storages.open_storage(place)
     assert "\n" not in str(refused.value)
     assert "geheim" not in str(refused.value)
     assert not list(tmp_path.iterdir())
@@ -275,13 +275,13 @@ def test_a_storage_that_is_not_there_is_one_line(place: str, message: str, tmp_p
 def test_another_study_of_the_same_name_is_refused_with_the_difference() -> None:
     queue()
     with pytest.raises(InputError, match=r"the study 'study' is another one: its of is tests, not life; give another"):
-        studies.make("study", studies.open_storage("studies.journal"), ["maximize"], {"of": "life"}, lambda: "other")
+        studies.make("study", storages.open_storage("studies.journal"), ["maximize"], {"of": "life"}, lambda: "other")
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match=r"there are no studies in nowhere\.journal"):
         studies.read("gan", "nowhere.journal")
-    storage = studies.open_storage("studies.journal")
+    storage = storages.open_storage("studies.journal")
     studies.make("vae", storage, ["maximize"], {"objectives": ["accuracy"]}, lambda: "parent")
     with pytest.raises(InputError, match=r"no study 'gan' in studies\.journal; there are vae"):
         studies.read("gan", "studies.journal")

@@ -2,13 +2,13 @@
 
 import contextlib
 import gc
+import itertools
 import math
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from mlflow import MlflowClient
@@ -46,15 +46,17 @@ class Search:
         """One after the other; behind the first, the store works on some while another becomes rows."""
         page = self._page(condition, view, PAGE)
         with ThreadPoolExecutor(REQUESTS) as pool:
-            ask = partial(pool.submit, self._page, condition, view, PAGE)
-            asked = deque(ask(_token(PAGE * number)) for number in range(1, REQUESTS + 1) if page.token)
-            first = PAGE * (REQUESTS + 1)
+
+            def ask(number: int) -> Future[PagedList[Run]]:
+                return pool.submit(self._page, condition, view, PAGE, _token(PAGE * number))
+
+            asked = deque(ask(number) for number in range(1, REQUESTS + 1) if page.token)
+            numbers = itertools.count(REQUESTS + 1)
             yield page
             while page.token:
                 page = asked.popleft().result()
                 if page.token:
-                    asked.append(ask(_token(first)))
-                    first += PAGE
+                    asked.append(ask(next(numbers)))
                 yield page
 
     def rows_of(self, run_ids: Iterable[str]) -> dict[str, Row]:

@@ -1,0 +1,64 @@
+"""What every run says of itself beside its metrics: tags, params, a description."""
+
+import dataclasses
+import os
+import platform
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from harness.data import Dataset
+from harness.settings import Single
+
+
+def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "method": method,
+        "dataset": dataset.name,
+        "n_real": len(dataset.real),
+        "seed": seed,
+        "cell": cell,
+        "judge": judge[:16],
+        "data_digest": dataset.real.digest[:16],
+    }
+
+
+def params(config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    compiler = accelerator.state.dynamo_plugin
+    return {
+        **dataclasses.asdict(config),
+        "dataset": dataset.name,
+        "n_real": len(dataset.real),
+        "seed": settings.seed,
+        "num_synthetic": settings.num_synthetic,
+        "world_size": accelerator.num_processes,
+        "accumulate": settings.accumulate,
+        "device": accelerator.device.type,
+        "device_name": _device_name(accelerator),
+        "num_threads": torch.get_num_threads(),
+        "precision": accelerator.mixed_precision,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "compile": compiler.backend.value.lower() if compiler else "no",
+    }
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    on_gpu = accelerator.device.type == "cuda"
+    return torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
+    """A run's description in markdown: what it is, and its figures."""
+    rows = [f"| {name} | {value:.2%} |" for name, value in figures.items() if not name.startswith("cost/")]
+    rows += [f"| {name} | {value:.1f} s |" for name, value in figures.items() if name.startswith("cost/")]
+    title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
+    return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
+
+
+def gpu_memory() -> dict[str, float]:
+    """Bytes that the main process's tensors had at most on its GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"cost/peak_gpu_memory_bytes": torch.cuda.max_memory_allocated()}

@@ -1,0 +1,51 @@
+"""What the experiments share on their command lines."""
+
+from dataclasses import dataclass
+
+from harness import data
+from harness.data import Dataset
+from harness.errors import InputError
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every experiment shares."""
+
+    dataset: str = "digits"
+    """digits (embedded), mnist, fashion-mnist or kmnist"""
+    data_root: str | None = None
+    """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
+    num_synthetic: int = 20_000
+    """images in a sample set"""
+    tracking_uri: str | None = None
+    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
+    experiment_name: str | None = None
+    """MLflow experiment; by default generators, classifiers or comparisons"""
+    accumulate: int = 1
+    """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
+    checkpoint_every: int = 1000
+    """steps between two checkpoints; the last step always has one"""
+    process_timeout: float = 180.0
+    """seconds after which a process that waits for another one gives up, and the run with it"""
+
+
+@dataclass(frozen=True)
+class Single(Common):
+    """One run: one seed, one number of real images."""
+
+    n_real: int | None = None
+    """real training images; by default all but the validation images"""
+    seed: int = 0
+    """seed of the splits, the weights, the order, the noise and the samples"""
+    resume: str | None = None
+    """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
+    register: bool = True
+    """whether a generator becomes a version of the registered model of its method, and may be its champion"""
+    test: bool = True
+    """whether the test split is read and scored on; what is tuned must not see it"""
+
+
+def load(common: Common, n_real: int | None, seed: int) -> Dataset:
+    if common.num_synthetic < 1:
+        raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
+    return data.load(common.dataset, common.data_root, n_real, seed, getattr(common, "test", True))

@@ -5,12 +5,14 @@ vary, there is no estimate of the spread, so no interval and no p-value; these a
 over a few seeds does not mean that the next seed brings the same.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 # Metrics are often computed in float32: a spread below its rounding is no spread.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -69,6 +71,176 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     if tested.any():
         corrected[tested] = multipletests(corrected[tested], method="holm")[1]
     return corrected
+
+
+class Estimate(NamedTuple):
+    """A figure with the ends of its confidence interval; NaN ends where the numbers support none."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Counts(NamedTuple):
+    """What McNemar's test saw: images that only one of two classifiers got right, and p of "neither is better"."""
+
+    only_treated: int
+    only_baseline: int
+    p: float
+
+
+def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+    """Mean and bootstrap-t interval (Efron & Tibshirani 1993, ch. 12) of independent values, float [n].
+
+    The percentile and BCa intervals are too short for the five or ten seeds of a table's row; this one is not,
+    since each resample's mean is measured in its own standard errors. Fewer than four values, or values that do
+    not vary: NaN ends.
+    """
+    sample = vector(values)
+    if len(sample) < 4 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
+        return Interval(float(sample.mean()) if len(sample) else np.nan, np.nan, np.nan)
+    drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample)))
+    errors = stats.sem(drawn, axis=1)
+    varied = errors > 0
+    t = (drawn[varied].mean(1) - sample.mean()) / errors[varied]
+    low, high = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2])
+    return Interval(float(sample.mean()), *(float(sample.mean() - end * stats.sem(sample)) for end in (low, high)))
+
+
+def mcnemar_test(treated: ArrayLike, baseline: ArrayLike) -> Counts:
+    """McNemar's (1947) exact test of two classifiers on the same images: right or wrong, bool [n] each."""
+    treated, baseline = np.asarray(treated, dtype=bool), np.asarray(baseline, dtype=bool)
+    if treated.shape != baseline.shape or treated.ndim != 1:
+        raise ValueError(f"pairs need one dimension and equal lengths, got {treated.shape} and {baseline.shape}")
+    return _mcnemar(int((treated & ~baseline).sum()), int((~treated & baseline).sum()))
+
+
+def combined_mcnemar(counts: Sequence[Counts]) -> Counts:
+    """The test over several seeds' pairs of classifiers: the discordant images of all, as Mantel and Haenszel pool
+    matched pairs. It speaks of these seeds' classifiers, not of seeds to come."""
+    return _mcnemar(sum(each.only_treated for each in counts), sum(each.only_baseline for each in counts))
+
+
+def _mcnemar(only_treated: int, only_baseline: int) -> Counts:
+    if not only_treated + only_baseline:
+        return Counts(0, 0, np.nan)
+    return Counts(
+        only_treated, only_baseline, float(stats.binomtest(only_treated, only_treated + only_baseline).pvalue)
+    )
+
+
+def iqm(scores: ArrayLike, confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Estimate:
+    """Interquartile mean of scores, float [seeds, tasks], with its stratified bootstrap interval.
+
+    Agarwal et al. 2021 (arXiv:2108.13264): the mean of the middle half of all scores; seeds are resampled within
+    each task. Fewer than two seeds: NaN ends.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or not scores.size:
+        raise ValueError(f"scores must be [seeds, tasks] and not empty, got shape {scores.shape}")
+    value = float(stats.trim_mean(scores.ravel(), 0.25))
+    if len(scores) < 2:
+        return Estimate(value, np.nan, np.nan)
+    drawn = _within_tasks(scores, resamples, np.random.default_rng(seed))
+    means = stats.trim_mean(drawn.reshape(resamples, -1), 0.25, axis=1)
+    return Estimate(value, *_percentiles(means, confidence, *scores.shape))
+
+
+def probability_of_improvement(
+    treated: ArrayLike, baseline: ArrayLike, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """How likely a run of the one is better than a run of the other, float [seeds, tasks] each: the mean over tasks of
+    Mann and Whitney's U / (n m), ties counted half, with a stratified bootstrap interval (Agarwal et al. 2021)."""
+    treated, baseline = np.asarray(treated, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if treated.ndim != 2 or baseline.ndim != 2 or treated.shape[1] != baseline.shape[1]:
+        raise ValueError(f"scores must be [seeds, tasks] of the same tasks, got {treated.shape} and {baseline.shape}")
+    value = float(_wins(treated[None], baseline[None])[0])
+    if len(treated) < 2 or len(baseline) < 2:
+        return Estimate(value, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    drawn = _wins(_within_tasks(treated, resamples, rng), _within_tasks(baseline, resamples, rng))
+    seeds = min(len(treated), len(baseline))
+    return Estimate(value, *_percentiles(drawn, confidence, seeds, treated.shape[1]))
+
+
+def _wins(treated: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[r, n, tasks] and [r, m, tasks] -> the share of pairs won, [r]."""
+    ahead = np.sign(treated[:, :, None] - baseline[:, None])
+    return ((ahead + 1) / 2).mean(axis=(1, 2, 3))
+
+
+def _within_tasks(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Seeds drawn anew for each task: [seeds, tasks] -> [resamples, seeds, tasks]."""
+    rows = rng.integers(len(scores), size=(resamples, *scores.shape))
+    return np.take_along_axis(np.broadcast_to(scores, rows.shape), rows, axis=1)
+
+
+def _percentiles(drawn: NDArray[np.float64], confidence: float, seeds: int, tasks: int) -> tuple[float, float]:
+    """The expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): resamples of few seeds
+    vary too little by the root of (n - 1) / n, and ends by the normal distribution would lie too close."""
+    t = stats.t.ppf((1 + confidence) / 2, tasks * (seeds - 1))
+    outside = stats.norm.sf(np.sqrt(seeds / (seeds - 1)) * t)
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def detectable_effect(differences: ArrayLike, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest mean difference that as many seeds with this spread show with this power, by the paired t-test.
+
+    differences: float [n], in the units of the result. NaN for fewer than two, or none that vary.
+    """
+    sample = vector(differences)
+    if len(sample) < 2 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
+        return np.nan
+    return float(TTestPower().solve_power(nobs=len(sample), power=power, alpha=alpha) * sample.std(ddof=1))
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Spearman's correlation of float [n] and [n] with Bonett and Wright's (2000) interval: Fisher's z with the
+    variance (1 + r² / 2) / (n - 3). Fewer than five pairs, or one side that does not vary: NaN ends, or all NaN."""
+    x, y = vector(x), vector(y)
+    if x.shape != y.shape:
+        raise ValueError(f"pairs need equal lengths, got {len(x)} and {len(y)}")
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    value = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    if len(x) < 5 or np.isclose(abs(value), 1):
+        return Estimate(value, np.nan, np.nan)
+    reach = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
+    return Estimate(value, *(float(np.tanh(np.arctanh(value) + side * reach)) for side in (-1, 1)))
+
+
+def equivalent_images(
+    counts: ArrayLike, baseline: ArrayLike, n_real: float, treated: ArrayLike, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """How many real images without synthetic ones are as good as `n_real` with them, less `n_real`.
+
+    counts: int [sizes], ascending; baseline: accuracies 0 … 1, [seeds, sizes], of which a learning curve goes through
+    the means, straight in the logarithms of the count and of the error; treated: accuracies [m] at `n_real`.
+    The interval resamples seeds, of each size and of the treated on their own. An end beyond the curve is infinite:
+    more than the largest count, or fewer than the smallest, were not measured.
+    """
+    counts, baseline, treated = (np.asarray(each, dtype=np.float64) for each in (counts, baseline, treated))
+    if baseline.ndim != 2 or baseline.shape[1] != len(counts) or (np.diff(counts) <= 0).any():
+        raise ValueError(f"baseline must be [seeds, {len(counts)}] over ascending counts, got {baseline.shape}")
+    value = _inverse(counts, baseline.mean(0), treated.mean()) - n_real
+    if len(baseline) < 2 or len(treated) < 2:
+        return Estimate(float(value), np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    curves = _within_tasks(baseline, resamples, rng).mean(1)
+    reached = rng.choice(treated, (resamples, len(treated))).mean(1)
+    drawn = np.sort([_inverse(counts, curve, mean) - n_real for curve, mean in zip(curves, reached, strict=True)])
+    ends = (drawn[int(0.025 * resamples)], drawn[int(0.975 * resamples)])  # no mean of two: one may be infinite
+    return Estimate(float(value), float(ends[0]), float(ends[1]))
+
+
+def _inverse(counts: NDArray[np.float64], accuracies: NDArray[np.float64], wanted: float) -> float:
+    """The count at which a learning curve reaches an accuracy; infinite beyond its ends."""
+    better = np.maximum.accumulate(accuracies)  # more images do no harm but by luck
+    if wanted > better[-1] or wanted < better[0]:
+        return np.inf if wanted > better[-1] else -np.inf
+    error = np.log(np.maximum(1 - better, 1e-9))
+    return float(np.exp(np.interp(-np.log(max(1 - wanted, 1e-9)), -error, np.log(counts))))
 
 
 def interval(sample: NDArray[np.float64], scale: float, confidence: float) -> Interval:

@@ -8,14 +8,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
 
 from harness.data import Images, to_float
 from harness.errors import InputError
@@ -123,6 +115,14 @@ def predict(
 
 def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
     """Accuracy and macro-averaged precision, recall and F1, each in 0 … 1."""
+    from torchmetrics import MetricCollection  # whose import takes seconds: here it costs those who score alone
+    from torchmetrics.classification import (
+        MulticlassAccuracy,
+        MulticlassF1Score,
+        MulticlassPrecision,
+        MulticlassRecall,
+    )
+
     metrics = MetricCollection(
         {
             "accuracy": MulticlassAccuracy(num_classes, average="micro"),
@@ -136,4 +136,6 @@ def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, flo
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Counts int64 [classes, classes]: true label by row, predicted by column."""
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
     return MulticlassConfusionMatrix(num_classes)(predicted, labels.cpu())

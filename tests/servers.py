@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import itertools
 import os
 import secrets
 import shutil
@@ -25,10 +26,16 @@ from harness.errors import InputError
 PATIENCE_S = 120.0
 
 
+_ports = itertools.count(20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+
+
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port that nobody else is given before the server has it: neither by the kernel nor in another test worker."""
+    while True:
+        port = next(_ports)
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def installed(find: Callable[[], object]) -> None:

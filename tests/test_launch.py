@@ -68,9 +68,8 @@ def checkpoints(folder: Path) -> list[Path]:
     [
         (*ACCELERATE, "--cpu", "--num_processes", "2"),
         (*ACCELERATE, "--multi_gpu", "--num_processes", "2"),
-        TORCHRUN,
     ],
-    ids=["accelerate with --cpu", "accelerate without ACCELERATE_USE_CPU", "torchrun without ACCELERATE_USE_CPU"],
+    ids=["with --cpu", "without ACCELERATE_USE_CPU"],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs these commands are right")
 def test_a_launch_whose_processes_do_not_find_each_other_is_refused(command: tuple[str, ...], tmp_path: Path) -> None:

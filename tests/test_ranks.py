@@ -1,4 +1,4 @@
-"""Two and three processes compute what one does."""
+"""Three processes compute what one does."""
 
 import subprocess
 import sys
@@ -46,9 +46,10 @@ def in_parts() -> dict[str, Any]:
     return ranks.results(Accelerator(cpu=True), accumulate=4)
 
 
-@pytest.fixture(scope="module", params=[(2, 1), (3, 2)], ids=["2 processes", "3 processes, 2 parts each"])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return launched(tmp_path_factory.mktemp("ranks"), *request.param)
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Of three processes, which take their shares of a batch in two parts."""
+    return launched(tmp_path_factory.mktemp("ranks"), world=3, accumulate=2)
 
 
 @pytest.mark.parametrize("variant", list(ranks.VARIANTS))

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from mlflow.entities import ViewType
 
-from harness.tracking.searching import Row, Search
+from harness.tracking.searching import Row, Search, newest_first
 from harness.tracking.stores import LATE, OUTPUTS
 
 WORTH_KEEPING = 500  # runs; fewer are read whole, in about a second
 OVERLAP_MS = 600_000  # by which the clocks of writers and readers may differ
+ATTEMPTS = 2  # runs may come and go between the questions
 FORMAT = 1  # of the files
 FINAL = ("FINISHED", "FAILED", "KILLED")
 UNFINISHED = " and ".join(f"attributes.status != '{status}'" for status in FINAL)
@@ -49,14 +50,20 @@ def rows(search: Search, refresh: bool = False) -> dict[str, Row]:
 
 
 def _whole(search: Search) -> Answer:
-    began_ms, found = _now_ms(), search.rows()
-    deleted = search.rows(view=ViewType.DELETED_ONLY) if len(found) >= WORTH_KEEPING else {}
-    return Answer(began_ms, sorted(deleted), {key: row for key, row in found.items() if key not in deleted})
+    for _ in range(ATTEMPTS):
+        began_ms, found = _now_ms(), search.rows()
+        if len(found) < WORTH_KEEPING:
+            return Answer(began_ms, [], found)
+        deleted = search.rows(view=ViewType.DELETED_ONLY)
+        answer = Answer(began_ms, sorted(deleted), {key: row for key, row in found.items() if key not in deleted})
+        if search.ends_with(list(answer.rows)):
+            break  # no run came or went between its pages
+    return answer
 
 
 def _brought_up_to_date(kept: Answer, search: Search) -> Answer | None:
     """None where the store's answer is another for a reason that is not seen here."""
-    for _ in range(2):  # runs may come and go between the questions
+    for _ in range(ATTEMPTS):
         kept = _next(kept, search)
         if search.ends_with(list(kept.rows)):
             return kept
@@ -73,8 +80,8 @@ def _next(kept: Answer, search: Search) -> Answer:
     changed |= search.rows_of(sorted(unsure - changed.keys()))
     gone = unsure | deleted
     found = {key: row for key, row in kept.rows.items() if key not in gone} | changed
-    newest_first = sorted(found.values(), key=lambda row: (-(row["start_time"] or 0), row["run_id"]))
-    return Answer(began_ms, sorted(deleted), {row["run_id"]: row for row in newest_first})
+    ordered = sorted(found.values(), key=newest_first)
+    return Answer(began_ms, sorted(deleted), {row["run_id"]: row for row in ordered})
 
 
 def _differ(answer: Answer, kept: Answer) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from mlflow.utils.search_utils import SearchUtils
 PAGE = 1000  # runs in a request; 10,000 take longer than a request may
 REQUESTS = 2  # at a time
 IDS = 200  # in a condition
+OLDEST_FIRST = ("attributes.start_time ASC",)
 
 Row = dict[str, Any]
 """A run in the types of JSON: times in ms since the epoch, `experiment` by id, then `metrics.NAME` and so on."""
@@ -39,16 +40,16 @@ class Search:
         if not self.experiments:
             return {}
         with _collecting_no_garbage():
-            pages = self._pages(condition, view)
-            return {run.info.run_id: row(run) for page in pages for run in page}
+            found = [row(run) for page in self._pages(condition, view) for run in page]
+        return {run["run_id"]: run for run in sorted(found, key=newest_first)}
 
     def _pages(self, condition: str, view: int) -> Iterator[PagedList[Run]]:
-        """One after the other; behind the first, the store works on some while another becomes rows."""
-        page = self._page(condition, view, PAGE)
+        """Oldest first, so that a new run moves none from page to page; some are asked for while one becomes rows."""
+        page = self._page(condition, view, PAGE, order_by=OLDEST_FIRST)
         with ThreadPoolExecutor(REQUESTS) as pool:
 
             def ask(number: int) -> Future[PagedList[Run]]:
-                return pool.submit(self._page, condition, view, PAGE, _token(PAGE * number))
+                return pool.submit(self._page, condition, view, PAGE, _token(PAGE * number), OLDEST_FIRST)
 
             asked = deque(ask(number) for number in range(1, REQUESTS + 1) if page.token)
             numbers = itertools.count(REQUESTS + 1)
@@ -77,9 +78,11 @@ class Search:
         page = self._page("", ViewType.ACTIVE_ONLY, 1, token)
         return [run.info.run_id for run in page] == run_ids[-1:] and not page.token
 
-    def _page(self, condition: str, view: int, size: int, token: str | None = None) -> PagedList[Run]:
+    def _page(
+        self, condition: str, view: int, size: int, token: str | None = None, order_by: Sequence[str] = ()
+    ) -> PagedList[Run]:
         both = " and ".join(part for part in (self.filter_string, condition) if part.strip())
-        return self.store.search_runs(list(self.experiments), both, view, size, page_token=token)
+        return self.store.search_runs(list(self.experiments), both, view, size, list(order_by), token)
 
 
 def _token(first: int) -> str:
@@ -97,6 +100,11 @@ def _collecting_no_garbage() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def newest_first(row: Row) -> tuple[int, str]:
+    """The key of the store's own order."""
+    return -(row["start_time"] or 0), row["run_id"]
 
 
 def row(run: Run) -> Row:

@@ -13,7 +13,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-soak: $(READY)  # bounded: 10 kills of each method on one and on two processes, then a study's workers
+soak: $(READY)  # bounded: the long tests, 10 kills of each method on one and on two processes, then a study's workers
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python tests/soak.py --kills 10
 	$(BIN)/python tests/study_soak.py
 

@@ -66,7 +66,7 @@ def checkpoints(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     "command",
     [
-        (*ACCELERATE, "--cpu", "--num_processes", "2"),
+        pytest.param((*ACCELERATE, "--cpu", "--num_processes", "2"), marks=pytest.mark.long),
         (*ACCELERATE, "--multi_gpu", "--num_processes", "2"),
     ],
     ids=["with --cpu", "without ACCELERATE_USE_CPU"],
@@ -177,7 +177,7 @@ def test_another_number_of_processes_goes_on_with_the_same_run(template: Path, t
         torch.testing.assert_close(found[name], weight, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "world"), [("ddpm", 1), ("gan", 2)])
+@pytest.mark.parametrize(("method", "world"), [("ddpm", 1), pytest.param("gan", 2, marks=pytest.mark.long)])
 def test_a_killed_training_goes_on_bit_for_bit(method: str, world: int, template: Path, tmp_path: Path) -> None:
     """A share of `make soak`."""
     expected = soak.unbroken(template, tmp_path / "unbroken", method, world)
@@ -185,6 +185,7 @@ def test_a_killed_training_goes_on_bit_for_bit(method: str, world: int, template
     assert soak.difference(expected, soak.outcome(tmp_path / "killed")) == ""
 
 
+@pytest.mark.long
 def test_torchrun_restarts_a_lost_worker_from_the_last_checkpoint(folder: Path) -> None:
     command = [*TORCHRUN, "--max-restarts", "1", script("vae.py"), *soak.flags("vae")]
     command.remove("auto"), command.remove("--resume")  # processes that were restarted resume without being told

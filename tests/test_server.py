@@ -109,7 +109,7 @@ sys.exit(any(os.wait()[1] for _ in range(runs)))
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "server"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "server"])
 def test_eight_runs_at_once_miss_nothing_and_meet_no_lock(anna: TeamServer, kind: str, tmp_path: Path) -> None:
     """The sqlite store does not exist before: the eight make it."""
     uri = {"sqlite": f"sqlite:///{tmp_path}/mlflow.db", "server": anna.uri}[kind]

@@ -29,6 +29,11 @@ class Arm:
     samples: Images | None
     run: str | None = None  # the generator's run
     metrics: Mapping[str, float] = field(default_factory=dict)  # what is known of the samples
+    variant: str = ""  # of a sweep: how much of the samples is used, such as 2x or share=0.25
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.variant}".strip()
 
 
 def control_arm(name: str, dataset: Dataset, num_images: int, seed: int) -> Arm:
@@ -61,7 +66,8 @@ CARRIED = {
 
 
 def carried(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {there: metrics[here] for here, there in CARRIED.items() if here in metrics}
+    quality = {name: value for name, value in metrics.items() if name.startswith(("quality/", "floor/"))}
+    return {there: metrics[here] for here, there in CARRIED.items() if here in metrics} | quality
 
 
 def control(name: str, real: Images, num_images: int, seed: int) -> Images:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from accelerate import Accelerator
 from optuna.samplers import RandomSampler
 from optuna.trial import Trial, TrialState
 
 from harness import arms, classifier, experiment, identities, launch, methods, storages, studies, tracking, workers
+from harness.arms import Arm
+from harness.data import Dataset
 from harness.errors import InputError
 from harness.settings import Common, Single, load
 from harness.studies import RUN, Queue, Slot
@@ -33,6 +36,12 @@ class Plan(Crew):
     """first of the seeds"""
     n_real: tuple[int, ...] = (1000,)
     """numbers of real training images"""
+    filtered: bool = False
+    """whether each generator has a second arm: the samples that a classifier of the same real images agrees with"""
+    amounts: tuple[float, ...] = ()
+    """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
+    shares: tuple[float, ...] = ()
+    """sweep: the synthetic images' shares of a batch"""
     name: str = "comparison"
     """name of the parent run"""
 
@@ -54,10 +63,24 @@ class Cell:
     n_real: int
     seed: int
     samples: bool = False
+    filtered: bool = False
+    amount: float | None = None
+    share: float | None = None
+
+    @property
+    def variant(self) -> str:
+        amount = [f"{self.amount:g}x"] if self.amount is not None else []
+        return " ".join([*amount, *([f"share={self.share:g}"] if self.share is not None else [])])
 
     @property
     def name(self) -> str:
-        return f"{self.arm}{' samples' if self.samples else ''} n={self.n_real} seed={self.seed}"
+        kinds = {"samples": self.samples, "filtered": self.filtered, self.variant: bool(self.variant)}
+        return " ".join([self.arm, *(kind for kind, of in kinds.items() if of), f"n={self.n_real} seed={self.seed}"])
+
+    @property
+    def source(self) -> "Cell | None":
+        """The generator's cell that it waits for, if it is a classifier of samples."""
+        return None if self.samples else Cell(self.arm, self.n_real, self.seed, samples=True)
 
 
 def compare(plan: Plan, hyperparameters: Any) -> None:
@@ -94,6 +117,10 @@ def check(plan: Plan) -> None:
     if unknown:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(arms.CONTROLS)}")
     plan.check(seeds=1)
+    if min(plan.amounts, default=1) <= 0:
+        raise InputError(f"--amounts {min(plan.amounts):g} must be above 0; the arm none is the sweep's beginning")
+    if not all(0 <= share <= 1 for share in plan.shares):
+        raise InputError(f"--shares {' '.join(f'{share:g}' for share in plan.shares)} must be between 0 and 1")
     for n_real in plan.n_real:
         load(plan, n_real, seed=0)
 
@@ -123,23 +150,38 @@ def flat(hyperparameters: Any) -> dict[str, Any]:
 
 
 def cells_of(plan: Plan) -> dict[str, Cell]:
-    """The cells by name, in the order of their slots: `none`, the controls, then each generator and its classifier."""
+    """The cells by name, in the order of their slots: `none`, the controls, then each generator and its classifiers."""
     cells = [
         cell
         for n_real in plan.n_real
         for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
         for cell in (
             *(Cell(arm, n_real, seed) for arm in ("none", *plan.controls)),
-            *(Cell(method, n_real, seed, samples) for method in plan.methods for samples in (True, False)),
+            *(cell for method in plan.methods for cell in _cells_of_generator(plan, method, n_real, seed)),
         )
     ]
     return {cell.name: cell for cell in cells}
 
 
+def _cells_of_generator(plan: Plan, method: str, n_real: int, seed: int) -> list[Cell]:
+    """A sweep leaves out what there are too few samples for."""
+    whole = Cell(method, n_real, seed)
+    amounts = [amount for amount in plan.amounts if 1 <= round(amount * n_real) <= plan.num_synthetic]
+    return [
+        Cell(method, n_real, seed, samples=True),
+        whole,
+        *([dataclasses.replace(whole, filtered=True)] if plan.filtered else []),
+        *(dataclasses.replace(whole, amount=amount) for amount in amounts),
+        *(dataclasses.replace(whole, share=share) for share in plan.shares),
+    ]
+
+
 def _slots(plan: Plan) -> list[Slot]:
     cells = cells_of(plan)
-    needs = {name: dataclasses.replace(cell, samples=True).name for name, cell in cells.items() if not cell.samples}
-    return [Slot(name, needs=needs[name] if needs.get(name) in cells else None) for name in cells]
+    return [
+        Slot(name, needs=cell.source.name if cell.source and cell.source.name in cells else None)
+        for name, cell in cells.items()
+    ]
 
 
 def _reopen(queue: Queue, cells: Mapping[str, Cell], parent: str, tracking_uri: str | None) -> None:
@@ -198,11 +240,29 @@ def carry_out(
         config = getattr(hyperparameters, cell.arm)
         arm = experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags)
         return arm.run or "", arm.metrics["samples/conditional_accuracy"]
-    if samples:
-        arm = arms.generator_arm(samples, plan.tracking_uri)
-    else:
-        arm = arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
-    run_id, figures = experiment.classified(
-        arm, hyperparameters.classifier, single, dataset, parent, accelerator, tags=tags
-    )
+    config = hyperparameters.classifier
+    if cell.share is not None:
+        config = dataclasses.replace(config, synthetic_share=cell.share)
+    arm = _arm(plan, config, cell, single, dataset, samples, accelerator)
+    run_id, figures = experiment.classified(arm, config, single, dataset, parent, accelerator, tags=tags)
     return run_id, figures["test/accuracy"]
+
+
+def _arm(
+    plan: Plan,
+    config: classifier.Config,
+    cell: Cell,
+    single: Single,
+    dataset: Dataset,
+    samples: str | None,
+    accelerator: Accelerator,
+) -> Arm:
+    """What a classifier's cell adds to the real images."""
+    if not samples:
+        return arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
+    arm = dataclasses.replace(arms.generator_arm(samples, plan.tracking_uri), variant=cell.variant)
+    if cell.filtered:
+        return experiment.filtered(arm, config, single, dataset, accelerator)
+    if cell.amount is not None and arm.samples is not None:
+        return dataclasses.replace(arm, samples=arm.samples[: round(cell.amount * cell.n_real)])
+    return arm

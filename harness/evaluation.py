@@ -27,8 +27,7 @@ JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
 KID_SUBSETS, KID_SUBSET = 50, 1000
 MINIMUM = 10  # images in a reference
-COMPARED = 4000
-PAIRS = 20
+COMPARED = 4000  # samples
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -104,15 +103,22 @@ def classification_accuracy_score(
 
     `samples/cas` is on the test split, `validation/cas` on the validation split, each where there is one.
     """
-    model = classifier.build(config, image_shape(dataset), seed)
-    model.prepare(accelerator)
-    batches = Batches((samples, config.batch_size), seed=seed, accelerator=accelerator)
-    training = train(model, batches, config.steps)
-    for _ in shown(training, "CAS", config.steps, batches.size, accelerator.is_main_process):
-        pass
-    model.eval()
+    model = taught(samples, image_shape(dataset), config, seed, accelerator)
     splits = {"samples/cas": dataset.test, "validation/cas": dataset.validation}
     return {name: accuracy(model, images, accelerator) for name, images in splits.items() if len(images)}
+
+
+def taught(
+    images: Images, shape: ImageShape, config: classifier.Config, seed: int, accelerator: Accelerator
+) -> Classifier:
+    """A classifier that has seen one set alone, for `config.steps` steps; ready to predict."""
+    model = classifier.build(config, shape, seed)
+    model.prepare(accelerator)
+    batches = Batches((images, config.batch_size), seed=seed, accelerator=accelerator)
+    training = train(model, batches, config.steps)
+    for _ in shown(training, "classifier", config.steps, batches.size, accelerator.is_main_process):
+        pass
+    return model.eval()
 
 
 def frechet_distance(judge: Classifier, samples: Images, real: Images, chunk: int = 2000) -> float:
@@ -181,8 +187,6 @@ class Memorisation:
     odds: float
     """how much likelier a sample's nearest real image is a seen one than an unseen one, image for image; 1 without
     copies, and blur does not change it"""
-    pairs: Tensor
-    """int64 [at most PAIRS, 2]: the samples that lie closest to seen images, and those images"""
 
 
 def memorisation(samples: Images, seen: Images, unseen: Images) -> Memorisation:
@@ -192,19 +196,27 @@ def memorisation(samples: Images, seen: Images, unseen: Images) -> Memorisation:
     from scipy.stats import mannwhitneyu
 
     ours, unseen_too = (_pixels(of.images[:COMPARED]) for of in (samples, unseen))
-    to_seen, which = neighbours.nearest(ours, _pixels(seen.images))
+    to_seen, _ = neighbours.nearest(ours, _pixels(seen.images))
     to_unseen, _ = neighbours.nearest(ours, _pixels(unseen.images))
     theirs, _ = neighbours.nearest(unseen_too, _pixels(seen.images))
     test = mannwhitneyu(to_seen.numpy(), theirs.numpy(), alternative="less")
     nearer = int((to_seen < to_unseen).sum())
     odds = (nearer + 0.5) / (len(ours) - nearer + 0.5)  # Haldane's halves: finite for a set of copies
-    closest = to_seen.argsort()[:PAIRS]
     return Memorisation(
         closer=1 - float(test.statistic) / (len(ours) * len(theirs)),
         p=float(test.pvalue),
         odds=odds * len(unseen) / len(seen),
-        pairs=torch.stack([closest, which[closest]], 1),
     )
+
+
+def closest_pairs(samples: Images, seen: Images, number: int) -> Tensor:
+    """The samples that lie closest to seen images, each before that image: uint8 [2 * number, C, H, W].
+
+    Among the first COMPARED samples.
+    """
+    distance, which = neighbours.nearest(_pixels(samples.images[:COMPARED]), _pixels(seen.images))
+    closest = distance.argsort()[:number]
+    return torch.stack([samples.images[closest], seen.images[which[closest]]], 1).flatten(0, 1)
 
 
 def _pixels(images: Tensor) -> Tensor:

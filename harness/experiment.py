@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +120,8 @@ def generator(
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, settings.register)
+            pairs = evaluation.closest_pairs(samples, dataset.real, GRID_DRAWS**2 // 2)
+            run.picture(pictures.grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
             figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
             print(
                 f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
@@ -138,6 +141,9 @@ def _measured(
         scores |= evaluation.classification_accuracy_score(samples, dataset, classifier.Config(), seed, accelerator)
     if "fid" in measures:
         scores["validation/fid"] = evaluation.frechet_distance(judge, samples, dataset.validation)
+    if "quality" in measures and len(dataset.test):
+        alone = evaluation.quality(judge, samples, dataset, seed) if accelerator.is_main_process else None
+        scores |= launch.agreed(alone, accelerator)
     return scores
 
 
@@ -248,6 +254,27 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, register:
 
 # --- A classifier ----------------------------------------------------------------------------------------
 
+UNKNOWN = {"conditional_accuracy": "samples/conditional_accuracy", "quality": "quality/fid"}
+"""What is measured of an arm's samples where nobody has, by the figure that tells."""
+
+
+def filtered(arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, accelerator: Accelerator) -> Arm:
+    """The samples in which a classifier trained on the very same real images, and no others, sees what was asked for.
+
+    It is the classifier of the arm `none`. The full judge would bring in what it learnt of all training images.
+    """
+    assert arm.samples is not None
+    start = time.perf_counter()
+    model = evaluation.taught(dataset.real, evaluation.image_shape(dataset), config, settings.seed, accelerator)
+    agrees = classifier.predict(model, arm.samples.images, accelerator) == arm.samples.labels
+    costs = {name: value for name, value in arm.metrics.items() if name.startswith("cost/")}
+    known = {
+        "samples/kept": float(agrees.float().mean()),
+        "cost/filter_device_seconds": (time.perf_counter() - start) * accelerator.num_processes,
+    }
+    kept = arm.samples[agrees] if agrees.any() else None
+    return Arm(f"{arm.name}-filtered", kept, arm.run, costs | known)
+
 
 @launch.blamed()
 def classify(
@@ -266,12 +293,13 @@ def classify(
             f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
             f"give a generator's run on {dataset.name}"
         )
-    cell = identities.of_classifier(arm.name, arm.run, config, settings, dataset, accelerator)
+    cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
     with tracking.run(
         settings.experiment_name or "classifiers",
-        f"classifier {arm.name} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
+        f"classifier {arm.title} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
         tags=records.tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
         | ({"samples_run": arm.run} if arm.run else {})
+        | ({"variant": arm.variant} if arm.variant else {})
         | dict(tags or {}),
         params=records.params(config, settings, dataset, accelerator),
         parent=parent,
@@ -284,8 +312,9 @@ def classify(
         if arm.samples is not None:
             source = f"runs:/{arm.run}/samples.npz" if arm.run else f"control {arm.name}"
             run.data(f"{arm.name} samples", arm.samples.digest, source, "augmentation")
-            if "samples/conditional_accuracy" not in known:
-                known |= evaluation.conditional_accuracy(judge, arm.samples, dataset.num_classes, accelerator)
+            if not arm.variant:  # the whole set's figures are those of the sweep's other end
+                unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
+                known |= _measured(unknown, judge, arm.samples, dataset, settings.seed, accelerator)
         model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
         model.prepare(accelerator)
         sources = classifier.mixture(config, dataset.real, arm.samples)
@@ -296,10 +325,10 @@ def classify(
         known |= {"cost/training_device_seconds": progress.device_seconds}
         run.metrics({**known, **records.gpu_memory()}, config.steps)
         scores = _score(model.eval(), dataset, run, config.steps, accelerator)
-        run.describe(records.headline(f"Classifier on {dataset.name}, arm {arm.name}", dataset, settings, scores))
+        run.describe(records.headline(f"Classifier on {dataset.name}, arm {arm.title}", dataset, settings, scores))
         if accelerator.is_main_process:
             split = "test" if len(dataset.test) else "validation"
-            print(f"classifier, arm {arm.name}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
+            print(f"classifier, arm {arm.title}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
     return launch.agreed(run.id, accelerator), {**known, **scores}
 
 
@@ -313,7 +342,7 @@ def classified(
     **how: Any,
 ) -> tuple[str, dict[str, float]]:
     """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now."""
-    cell = identities.of_classifier(arm.name, arm.run, config, settings, dataset, accelerator)
+    cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
     found = accelerator.is_main_process and tracking.find_finished("cell", cell, settings.tracking_uri, parent)
     if not (done := launch.agreed(found, accelerator)):
         return classify(arm, config, settings, dataset, parent, **how)
@@ -331,5 +360,9 @@ def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator
             scores |= {f"{split}/{name}": value for name, value in found.items()}
             matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)
             run.picture(pictures.confusion(matrix), f"pictures/confusion_{split}.png")
+            if split == "test":
+                run.tags({"right": tracking.packed((predicted == images.labels).tolist())})  # for McNemar's test
+                recalls = (matrix.diagonal() / matrix.sum(1)).tolist()
+                scores |= {f"test/recall_class_{label}": recall for label, recall in enumerate(recalls)}
     run.metrics(scores, step)
     return scores

@@ -9,13 +9,14 @@ from typing import Any
 from accelerate import Accelerator
 
 from harness import classifier, launch, methods, tracking
+from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
 from harness.settings import Single
 from harness.tracking import OUTPUTS
 from harness.training import num_steps
 
-MEASURES = ("conditional_accuracy", "cas")
+MEASURES = ("conditional_accuracy", "cas", "quality")
 """What is measured of a sample set unless less, or `fid`, is asked for."""
 
 
@@ -47,8 +48,7 @@ def of_training(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_classifier(
-    arm: str,
-    source: str | None,
+    arm: Arm,
     config: classifier.Config,
     settings: Single,
     dataset: Dataset,
@@ -57,14 +57,15 @@ def of_classifier(
     """The identity of a classifier's run."""
     return digest(
         "classifier",
-        arm,
-        source,
+        arm.name,
+        arm.run,
         dataclasses.asdict(config),
         dataset.real.digest,
         settings.seed,
         settings.num_synthetic,
         accelerator.mixed_precision,
         *([] if settings.test else ["validation alone"]),
+        *([arm.variant] if arm.variant else []),
     )
 
 

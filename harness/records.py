@@ -51,10 +51,20 @@ def _device_name(accelerator: Accelerator) -> str:
 
 def headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
     """A run's description in markdown: what it is, and its figures."""
-    rows = [f"| {name} | {value:.2%} |" for name, value in figures.items() if not name.startswith("cost/")]
-    rows += [f"| {name} | {value:.1f} s |" for name, value in figures.items() if name.startswith("cost/")]
+    rows = [f"| {name} | {_words(name, value)} |" for name, value in sorted(figures.items(), key=_is_cost)]
     title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
     return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
+
+
+def _is_cost(figure: tuple[str, float]) -> bool:
+    return figure[0].startswith("cost/")
+
+
+def _words(name: str, value: float) -> str:
+    if name.startswith("cost/"):
+        return f"{value:.1f} s"
+    shares = not name.startswith(("quality/", "floor/")) and not name.endswith("fid")
+    return f"{value:.2%}" if shares else f"{value:.4g}"
 
 
 def gpu_memory() -> dict[str, float]:

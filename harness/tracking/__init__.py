@@ -5,6 +5,7 @@ No part of it imports torch, so that a table can be read without.
 
 from harness.tracking import settings  # noqa: F401  # isort: split
 from harness.tracking.artifacts import fetched, fetched_model
+from harness.tracking.bits import packed, unpacked
 from harness.tracking.closing import close_left, reap, sync
 from harness.tracking.reading import (
     can_go_on,
@@ -34,6 +35,7 @@ __all__ = [
     "get_run",
     "is_here",
     "log_files",
+    "packed",
     "read_histories",
     "read_runs",
     "reap",
@@ -41,4 +43,5 @@ __all__ = [
     "shown",
     "sync",
     "tag",
+    "unpacked",
 ]

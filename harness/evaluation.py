@@ -128,7 +128,7 @@ def frechet_distance(judge: Classifier, samples: Images, real: Images, chunk: in
     """
     from torchmetrics.image.fid import FrechetInceptionDistance  # whose import takes seconds
 
-    distance = FrechetInceptionDistance(_Features(judge)).to(next(judge.parameters()).device)
+    distance = FrechetInceptionDistance(_Features(judge), sync_on_compute=False).to(next(judge.parameters()).device)
     for images, is_real in ((real, True), (samples, False)):
         for part in images.images.split(chunk):
             distance.update(part.to(distance.device), real=is_real)
@@ -238,7 +238,7 @@ def kernel_distance(judge: Classifier, samples: Images, real: Images, chunk: int
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(KID_SUBSET, len(samples), len(real))
-    distance = KernelInceptionDistance(_Features(judge), subsets=KID_SUBSETS, subset_size=size)
+    distance = KernelInceptionDistance(_Features(judge), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False)
     distance = distance.to(next(judge.parameters()).device)
     for images, is_real in ((real, True), (samples, False)):
         for part in images.images.split(chunk):

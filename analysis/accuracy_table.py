@@ -14,7 +14,6 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from analysis import runs, statistics
+from analysis.tables import Table, number, p_value, seconds, with_interval
 from harness import cli, tracking
 from harness.errors import InputError
 
@@ -35,7 +34,6 @@ HEADINGS = (
     "n_real", "method", "n", "baseline, %", "augmented, %", "gain, points", "p", "p (Holm)",
     "cond. acc., %", "CAS, %", "training, s", "sampling, s",
 )  # fmt: skip
-LEFT = ("method",)
 
 
 def main(comparison: str | None = None, tracking_uri: str | None = None, out: Path = Path("outputs/tables")) -> None:
@@ -51,7 +49,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
     except OSError as error:
         raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
     parent = runs.comparison_id(comparison, tracking_uri)
-    paths = write(runs.comparison_cells(parent, tracking_uri), out)
+    paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")
     tracking.log_files(parent, paths, "tables", tracking_uri)
 
@@ -59,12 +57,9 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
 def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     """Write accuracy_table.md, .csv, .tex and .png of `runs.finished_cells` into a folder; their paths."""
     table, under = accuracy_table(cells), notes(cells)
-    paths = [out / f"accuracy_table.{suffix}" for suffix in ("md", "csv", "tex", "png")]
-    paths[0].write_text(markdown(table, under), encoding="utf-8")
-    paths[1].write_text(csv(table), encoding="utf-8")
-    paths[2].write_text(latex(table, under), encoding="utf-8")
-    plot(pairs(cells)).savefig(paths[3], dpi=200)
-    return paths
+    picture = out / "accuracy_table.png"
+    plot(pairs(cells)).savefig(picture, dpi=200)
+    return [*shown(table, under).write(out, "accuracy_table", table), picture]
 
 
 # The numbers
@@ -176,46 +171,9 @@ def notes(cells: pd.DataFrame) -> list[str]:
     return lines
 
 
-def markdown(table: pd.DataFrame, under: Sequence[str]) -> str:
-    """The table as aligned Markdown with its notes."""
-    align = ["left" if heading in LEFT else "right" for heading in HEADINGS]
-    body = tabulate(words(table), HEADINGS, "pipe", disable_numparse=True, colalign=align)
-    return "\n\n".join([body, *under]) + "\n"
-
-
-def csv(table: pd.DataFrame) -> str:
-    """The table as CSV, a line per row; run ids are joined by spaces.
-
-    Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about.
-    """
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
-def latex(table: pd.DataFrame, under: Sequence[str]) -> str:
-    """The table as a LaTeX float (booktabs), shrunk to the line if wider; the first note is the caption."""
-    lines = [
-        r"% needs \usepackage{booktabs,graphicx}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{latex_text(under[0])}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{''.join('l' if heading in LEFT else 'r' for heading in HEADINGS)}}}",
-        r"\toprule",
-        " & ".join(map(latex_text, HEADINGS)) + r" \\",
-    ]
-    previous = None
-    for n_real, texts in zip(table["n_real"], words(table), strict=True):
-        if n_real != previous:
-            lines.append(r"\midrule")
-        previous = n_real
-        styled = (
-            latex_text(text) if heading in LEFT else latex_number(text)
-            for heading, text in zip(HEADINGS, texts, strict=True)
-        )
-        lines.append(" & ".join(styled) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\medskip\raggedright\footnotesize {latex_text(note)}\par" for note in under[1:]]
-    return "\n".join([*lines, r"\end{table}", ""])
+def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
+    """The table as it is printed."""
+    return Table(HEADINGS, words(table), notes=under, group="n_real")
 
 
 def words(table: pd.DataFrame) -> list[list[str]]:
@@ -241,46 +199,6 @@ def words(table: pd.DataFrame) -> list[list[str]]:
             ]
         )
     return texts
-
-
-def number(value: float, style: str = "z.2f") -> str:
-    """A number with two decimals; "-" for NaN."""
-    return "-" if math.isnan(value) else format(value, style)
-
-
-def with_interval(mean: float, low: float, high: float, style: str = "z.2f") -> str:
-    """A mean with its interval, such as 98.45 [98.11, 98.79]; without it where that is NaN."""
-    text = number(mean, style)
-    return text if math.isnan(mean) or math.isnan(low) else f"{text} [{low:{style}}, {high:{style}}]"
-
-
-def p_value(p: float) -> str:
-    """A p-value such as 0.013, or <0.001."""
-    return "<0.001" if p < 0.001 else number(p, ".3f")
-
-
-def seconds(duration: float) -> str:
-    """A duration in whole seconds; with a decimal below ten."""
-    return number(duration, ".0f" if duration >= 10 else ".1f")
-
-
-LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def latex_text(text: str) -> str:
-    """Text with LaTeX's special characters escaped."""
-    return "".join(LATEX.get(character, character) for character in text)
-
-
-def latex_number(text: str) -> str:
-    """A number cell with true signs: +0.42 and <0.001 in mathematics, - as a dash."""
-    return "--" if text == "-" else re.sub(r"[-+<][\d.]+", r"$\g<0>$", text)
 
 
 # The picture

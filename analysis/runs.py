@@ -1,5 +1,9 @@
 """Logged runs as plain typed tables: the only reading of runs in the analyses."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 
 from harness import tracking
@@ -18,7 +22,23 @@ METRICS = {
     "classifier_training_s": "cost/training_device_seconds",
 }
 NUM_SYNTHETIC = "params.num_synthetic"
-COLUMNS = [*(f"tags.{tag}" for tag in TAGS), *(f"metrics.{metric}" for metric in METRICS.values()), NUM_SYNTHETIC]
+LATER = {
+    "variant": "tags.variant",
+    "samples_run": "tags.samples_run",
+    "right": "tags.right",
+    "data_digest": "tags.data_digest",
+    "commit": "tags.mlflow.source.git.commit",
+    "host": "tags.host",
+    "device": "params.device_name",
+    "precision_of_numbers": "params.precision",
+    "kept": "metrics.samples/kept",
+    "filter_s": "metrics.cost/filter_device_seconds",
+}
+"""What a cell may have besides, by column."""
+GROUPS = {"metrics.quality/": "quality_", "metrics.floor/": "floor_", "metrics.test/recall_class_": "recall_class_"}
+"""Metrics of which there are several, by the beginning of their columns."""
+TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
+         "device", "precision_of_numbers"]  # fmt: skip
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
@@ -52,10 +72,44 @@ def comparison_cells(comparison: str | None = None, tracking_uri: str | None = N
     """
     parent = comparison_id(comparison, tracking_uri)
     cells = f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'classifier'"
-    children = tracking.read_runs(cells, tracking_uri=tracking_uri, columns=COLUMNS)
+    children = tracking.read_runs(cells, tracking_uri=tracking_uri)
     if children.empty:
         raise InputError(f"comparison {parent} has no classifier cell yet; let experiments/compare.py run on")
     return finished_cells(children)
+
+
+def all_cells(comparisons: Sequence[str], tracking_uri: str | None = None) -> pd.DataFrame:
+    """The cells of several comparisons (by default the newest) as those of one, such as one for each n_real."""
+    parts = [comparison_cells(name, tracking_uri) for name in comparisons or [None]]
+    return checked(pd.concat(parts, ignore_index=True))
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Cells from a CSV file that `add_rows` wrote. Raises InputError for a file that is none."""
+    try:
+        cells = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as rows of cells: {str(error).splitlines()[0]}") from error
+    lacking = [name for name in ("run_id", *TAGS, "accuracy") if name not in cells]
+    if lacking:
+        raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.report --rows wrote")
+    cells["variant"] = cells["variant"].fillna("")
+    return checked(cells.astype({"num_synthetic": "Int64"}))
+
+
+def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Write cells to a CSV file beside those that are there already, one row per run; all of them, in order."""
+    before = [read_rows(path)] if path.exists() else []
+    every = pd.concat([*before, cells], ignore_index=True).drop_duplicates("run_id", keep="last")
+    every = checked(every).sort_values(["n_real", "method", "variant", "seed"], ignore_index=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    every.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+    return every
+
+
+def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without the cells of sweeps."""
+    return cells[cells["variant"] == ""].reset_index(drop=True)
 
 
 def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +117,8 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
     conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
-    (device-seconds); num_synthetic (nullable int). What an arm does not have is NaN.
+    (device-seconds); num_synthetic (nullable int); variant (text, "" but for a sweep's cells) and the rest of LATER;
+    quality_…, floor_… and recall_class_… as they were logged. What an arm does not have is NaN.
 
     Raises InputError for no finished cell, for a cell that lacks what every cell has, for two cells of one
     (n_real, method, seed), and for cells of two data sets or two judges: their figures share no column.
@@ -72,26 +127,39 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     if finished.empty:
         states = ", ".join(f"{count} {status}" for status, count in runs["status"].value_counts().items())
         raise InputError(f"no classifier cell of the comparison has finished ({states}); resume it first")
-    cells = pd.DataFrame({"run_id": finished["run_id"]})
-    for tag in TAGS:
-        cells[tag] = finished[f"tags.{tag}"]
-    for name, metric in METRICS.items():
-        cells[name] = finished[f"metrics.{metric}"]
+    absent = pd.Series(np.nan, finished.index)
+    wanted = {tag: f"tags.{tag}" for tag in TAGS} | {name: f"metrics.{metric}" for name, metric in METRICS.items()}
+    grouped = {
+        GROUPS[start] + column.removeprefix(start): column
+        for start in GROUPS
+        for column in map(str, finished)
+        if column.startswith(start)
+    }
+    names = {"run_id": "run_id"} | wanted | LATER | grouped
+    cells = pd.DataFrame({name: finished.get(column, absent) for name, column in names.items()})
+    cells["variant"] = cells["variant"].fillna("")
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
     for name in (*TAGS, "accuracy"):
         require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")
     for tag in ("n_real", "seed"):
         require(cells[tag].str.fullmatch(r"\d+"), cells, f"has a tag {tag} that is not a whole number")
         cells[tag] = cells[tag].astype("int64")
+    return checked(cells)
+
+
+def checked(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells themselves. Raises InputError where they cannot stand in one table."""
     for tag, kind in (("dataset", "data sets"), ("judge", "judges")):
         values = sorted(cells[tag].unique())
         if len(values) > 1:
             raise InputError(f"cells of {len(values)} {kind} in one comparison ({', '.join(values)}); "
                              "compare each on its own")  # fmt: skip
-    twice = cells[cells.duplicated(["n_real", "method", "seed"], keep=False)]
+    key = ["n_real", "method", "variant", "seed"]
+    twice = cells[cells.duplicated(key, keep=False)]
     if len(twice):
-        first = twice.sort_values(["n_real", "method", "seed"]).iloc[0]
-        raise InputError(f"two finished cells for n_real {first.n_real}, {first.method}, seed {first.seed}; "
+        first = twice.sort_values(key).iloc[0]
+        arm = f"{first.method} {first.variant}".strip()
+        raise InputError(f"two finished cells for n_real {first.n_real}, {arm}, seed {first.seed}; "
                          f"delete the one that is not meant, such as run {first.run_id}")  # fmt: skip
     return cells
 

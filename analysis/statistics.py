@@ -211,23 +211,28 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Es
 
 
 def equivalent_images(
-    counts: ArrayLike, baseline: ArrayLike, n_real: float, treated: ArrayLike, resamples: int = 2000, seed: int = 0
+    counts: ArrayLike,
+    baseline: Sequence[ArrayLike],
+    n_real: float,
+    treated: ArrayLike,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
     """How many real images without synthetic ones are as good as `n_real` with them, less `n_real`.
 
-    counts: int [sizes], ascending; baseline: accuracies 0 … 1, [seeds, sizes], of which a learning curve goes through
-    the means, straight in the logarithms of the count and of the error; treated: accuracies [m] at `n_real`.
+    counts: int [sizes], ascending; baseline: for each size accuracies 0 … 1, [seeds]; a learning curve goes through
+    their means, straight in the logarithms of the count and of the error; treated: accuracies [m] at `n_real`.
     The interval resamples seeds, of each size and of the treated on their own. An end beyond the curve is infinite:
     more than the largest count, or fewer than the smallest, were not measured.
     """
-    counts, baseline, treated = (np.asarray(each, dtype=np.float64) for each in (counts, baseline, treated))
-    if baseline.ndim != 2 or baseline.shape[1] != len(counts) or (np.diff(counts) <= 0).any():
-        raise ValueError(f"baseline must be [seeds, {len(counts)}] over ascending counts, got {baseline.shape}")
-    value = _inverse(counts, baseline.mean(0), treated.mean()) - n_real
-    if len(baseline) < 2 or len(treated) < 2:
+    counts, treated, sizes = np.asarray(counts, dtype=np.float64), vector(treated), [vector(each) for each in baseline]
+    if len(sizes) != len(counts) or (np.diff(counts) <= 0).any() or not all(map(len, [*sizes, treated])):
+        raise ValueError(f"the baseline needs accuracies for each of {len(counts)} ascending counts")
+    value = _inverse(counts, np.array([each.mean() for each in sizes]), treated.mean()) - n_real
+    if min(map(len, [*sizes, treated])) < 2:
         return Estimate(float(value), np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    curves = _within_tasks(baseline, resamples, rng).mean(1)
+    curves = np.stack([rng.choice(each, (resamples, len(each))).mean(1) for each in sizes], 1)
     reached = rng.choice(treated, (resamples, len(treated))).mean(1)
     drawn = np.sort([_inverse(counts, curve, mean) - n_real for curve, mean in zip(curves, reached, strict=True)])
     ends = (drawn[int(0.025 * resamples)], drawn[int(0.975 * resamples)])  # no mean of two: one may be infinite

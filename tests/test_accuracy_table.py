@@ -11,8 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from analysis import accuracy_table as tables
-from analysis import runs
+from analysis import accuracy_table, runs, tables
 from harness.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +32,7 @@ def cells() -> pd.DataFrame:
 
 
 def by_arm(cells: pd.DataFrame) -> pd.DataFrame:
-    return tables.accuracy_table(cells).set_index(["n_real", "method"])
+    return accuracy_table.accuracy_table(cells).set_index(["n_real", "method"])
 
 
 # The files
@@ -41,13 +40,13 @@ def by_arm(cells: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", ["accuracy_table.md", "accuracy_table.csv", "accuracy_table.tex"])
 def test_the_files_are_those_stored(name: str, cells: pd.DataFrame, tmp_path: Path) -> None:
-    tables.write(cells, tmp_path)
+    accuracy_table.write(cells, tmp_path)
     written, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (tmp_path, GOLDEN))
     assert written == golden, f"if this is what it should be: cp {tmp_path / name} {GOLDEN / name}"
 
 
 def test_the_plot_has_a_panel_per_n_real_and_a_dot_per_seed(cells: pd.DataFrame) -> None:
-    figure = tables.plot(tables.pairs(cells))
+    figure = accuracy_table.plot(accuracy_table.pairs(cells))
     assert [panel.get_title() for panel in figure.axes] == ["100 real images", "600 real images"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "duplicate", "affine", "ddpm", "gan", "wgan_gp",
@@ -58,15 +57,15 @@ def test_the_plot_has_a_panel_per_n_real_and_a_dot_per_seed(cells: pd.DataFrame)
 
 
 def test_the_plot_is_a_png_of_some_size(cells: pd.DataFrame, tmp_path: Path) -> None:
-    image = tables.write(cells, tmp_path)[-1].read_bytes()
+    image = accuracy_table.write(cells, tmp_path)[-1].read_bytes()
     assert image.startswith(b"\x89PNG")
     assert int.from_bytes(image[16:20]) > 800
 
 
 def test_latex_has_as_many_cells_in_every_row_as_columns_and_balanced_braces(cells: pd.DataFrame) -> None:
-    text = tables.latex(tables.accuracy_table(cells), tables.notes(cells))
+    text = accuracy_table.shown(accuracy_table.accuracy_table(cells), accuracy_table.notes(cells)).latex()
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {len(line.split(" & ")) for line in rows} == {len(tables.HEADINGS)}
+    assert {len(line.split(" & ")) for line in rows} == {len(accuracy_table.HEADINGS)}
     assert text.replace(r"\{", "").count("{") == text.replace(r"\}", "").count("}")
     assert text.count("$") % 2 == 0
     assert text.isascii()
@@ -106,7 +105,7 @@ def test_the_none_row_has_a_mean_with_its_interval_and_no_gain(cells: pd.DataFra
 
 
 def test_holm_corrects_within_one_n_real(cells: pd.DataFrame) -> None:
-    table = tables.accuracy_table(cells)
+    table = accuracy_table.accuracy_table(cells)
     for _, rows in table.groupby("n_real"):
         tested = rows.dropna(subset="p").sort_values("p")
         expected = (tested["p"] * np.arange(len(tested), 0, -1)).cummax().clip(upper=1)
@@ -118,28 +117,28 @@ def test_a_missing_seed_is_counted_out_on_both_sides_and_named(cells: pd.DataFra
     none = cells[(cells["n_real"] == 600) & (cells["method"] == "none") & cells["seed"].isin([0, 1])]
     assert row["num_seeds"] == 2
     assert row["baseline_percent"] == pytest.approx(100 * none["accuracy"].mean())
-    assert tables.partnerless(cells) == [(600, "ddpm", 2)]
-    assert tables.notes(cells)[-1].endswith(": n_real 600, ddpm, seed 2.")
+    assert accuracy_table.partnerless(cells) == [(600, "ddpm", 2)]
+    assert accuracy_table.notes(cells)[-1].endswith(": n_real 600, ddpm, seed 2.")
 
 
 def test_a_missing_baseline_takes_its_pairs_out_of_every_arm(cells: pd.DataFrame) -> None:
     lacking = cells[(cells["method"] != "none") | (cells["n_real"] != 100) | (cells["seed"] != 0)]
     assert by_arm(lacking).loc[100, "num_seeds"].eq(2).all()
-    assert tables.partnerless(lacking) == [(100, "none", 0), (600, "ddpm", 2)]
+    assert accuracy_table.partnerless(lacking) == [(100, "none", 0), (600, "ddpm", 2)]
 
 
 def test_without_any_baseline_the_arms_stay_with_no_pairs(cells: pd.DataFrame, tmp_path: Path) -> None:
     arms = cells[cells["method"] != "none"]
-    table = tables.accuracy_table(arms)
+    table = accuracy_table.accuracy_table(arms)
     assert table["num_seeds"].eq(0).all()
     assert table["gain_points"].isna().all()
     assert len(table) == 10
-    assert len(tables.write(arms, tmp_path)) == 4
+    assert len(accuracy_table.write(arms, tmp_path)) == 4
 
 
 def test_an_arm_without_any_cell_at_one_n_real_is_named(cells: pd.DataFrame) -> None:
     lacking = cells[(cells["method"] != "gan") | (cells["n_real"] != 600)]
-    assert [(600, "gan", seed) for seed in range(3)] == tables.partnerless(lacking)[1:]
+    assert [(600, "gan", seed) for seed in range(3)] == accuracy_table.partnerless(lacking)[1:]
 
 
 def test_a_collapsed_seed_stays_and_is_counted(cells: pd.DataFrame) -> None:
@@ -151,11 +150,11 @@ def test_a_collapsed_seed_stays_and_is_counted(cells: pd.DataFrame) -> None:
 
 def test_one_seed_gives_no_interval_and_no_p(cells: pd.DataFrame, tmp_path: Path) -> None:
     single = cells[cells["seed"] == 0]
-    table = tables.accuracy_table(single)
+    table = accuracy_table.accuracy_table(single)
     assert table[["gain_low_points", "gain_high_points", "p", "p_holm", "accuracy_low_percent"]].isna().all(axis=None)
     assert table["gain_points"].notna().sum() == 10
-    assert "[" not in tables.markdown(table, [])
-    tables.write(single, tmp_path)
+    assert "[" not in accuracy_table.shown(table, []).markdown()
+    accuracy_table.write(single, tmp_path)
 
 
 def test_a_mean_is_of_all_n_seeds_or_of_none(cells: pd.DataFrame) -> None:
@@ -167,13 +166,13 @@ def test_rows_go_from_none_over_the_controls_to_the_generators_by_name(cells: pd
     names = {"ddpm": "vae", "gan": "a_new_one", "wgan_gp": "noise"}
     shuffled = cells.assign(method=cells["method"].replace(names)).sample(frac=1, random_state=0)
     order = ["none", "duplicate", "affine", "noise", "a_new_one", "vae"]
-    assert tables.accuracy_table(shuffled)["method"].tolist() == 2 * order
+    assert accuracy_table.accuracy_table(shuffled)["method"].tolist() == 2 * order
 
 
 def test_the_order_of_the_runs_changes_nothing(cells: pd.DataFrame) -> None:
     shuffled = cells.sample(frac=1, random_state=1)
-    assert tables.csv(tables.accuracy_table(shuffled)) == tables.csv(tables.accuracy_table(cells))
-    assert tables.notes(shuffled) == tables.notes(cells)
+    assert tables.csv(accuracy_table.accuracy_table(shuffled)) == tables.csv(accuracy_table.accuracy_table(cells))
+    assert accuracy_table.notes(shuffled) == accuracy_table.notes(cells)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +316,7 @@ def test_a_store_without_comparisons_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_folder_that_cannot_be_made_is_refused_before_any_run_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
-        tables.main(tracking_uri="sqlite:///never-read.db", out=tmp_path / "file")
+        accuracy_table.main(tracking_uri="sqlite:///never-read.db", out=tmp_path / "file")
 
 
 def test_a_comparison_is_found_by_id_by_name_and_as_the_newest(store: tuple[str, str]) -> None:

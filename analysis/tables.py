@@ -1,0 +1,125 @@
+"""Tables as Markdown and LaTeX, and the words in their cells. What a number is stands in the analyses."""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under headings, with notes."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: Sequence[str] = ("method",)
+    """headings of the columns that are words"""
+    notes: Sequence[str] = ()
+    """a paragraph each; the first is LaTeX's caption"""
+    group: str | None = None
+    """heading of the column with whose values a new part begins"""
+
+    def markdown(self) -> str:
+        """Aligned, with its notes."""
+        align = ["left" if heading in self.left else "right" for heading in self.headings]
+        body = tabulate(self.rows, self.headings, "pipe", disable_numparse=True, colalign=align)
+        return "\n\n".join([body, *self.notes]) + "\n"
+
+    def latex(self) -> str:
+        """A float (booktabs), shrunk to the line if wider."""
+        lines = [
+            r"% needs \usepackage{booktabs,graphicx}",
+            r"\begin{table}",
+            r"\centering",
+            *([rf"\caption{{{latex_text(self.notes[0])}}}"] if self.notes else []),
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{''.join('l' if heading in self.left else 'r' for heading in self.headings)}}}",
+            r"\toprule",
+            " & ".join(map(latex_text, self.headings)) + r" \\",
+        ]
+        previous = None
+        for place, texts in enumerate(self.rows):
+            part = texts[self.headings.index(self.group)] if self.group else ""
+            if place == 0 or part != previous:
+                lines.append(r"\midrule")
+            previous = part
+            styled = (
+                latex_text(text) if heading in self.left else latex_number(text)
+                for heading, text in zip(self.headings, texts, strict=True)
+            )
+            lines.append(" & ".join(styled) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}}"]
+        lines += [rf"\par\medskip\raggedright\footnotesize {latex_text(note)}\par" for note in self.notes[1:]]
+        return "\n".join([*lines, r"\end{table}", ""])
+
+    def html(self) -> str:
+        """A table element; the notes are the page's."""
+        kinds = ["" if heading in self.left else ' class="right"' for heading in self.headings]
+
+        def cells(tag: str, texts: Iterable[str]) -> str:
+            return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+        body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
+        head = f"<thead><tr>{cells('th', self.headings)}</tr></thead>"
+        return f'<div class="wide"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+
+    def write(self, folder: Path, name: str, numbers: pd.DataFrame) -> list[Path]:
+        """NAME.md, NAME.csv (of the unrounded numbers) and NAME.tex in a folder that is there; their paths."""
+        contents = {"md": self.markdown(), "csv": csv(numbers), "tex": self.latex()}
+        paths = [folder / f"{name}.{suffix}" for suffix in contents]
+        for path, content in zip(paths, contents.values(), strict=True):
+            path.write_text(content, encoding="utf-8")
+        return paths
+
+
+def csv(numbers: pd.DataFrame) -> str:
+    """A line per row. Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about."""
+    return numbers.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def number(value: float, style: str = "z.2f") -> str:
+    """A number with two decimals; "-" for NaN."""
+    return "-" if math.isnan(value) else format(value, style)
+
+
+def with_interval(mean: float, low: float, high: float, style: str = "z.2f") -> str:
+    """A mean with its interval, such as 98.45 [98.11, 98.79]; without it where that is NaN."""
+    text = number(mean, style)
+    return text if math.isnan(mean) or math.isnan(low) else f"{text} [{low:{style}}, {high:{style}}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value such as 0.013, or <0.001."""
+    return "<0.001" if p < 0.001 else number(p, ".3f")
+
+
+def seconds(duration: float) -> str:
+    """A duration in whole seconds; with a decimal below ten."""
+    return number(duration, ".0f" if duration >= 10 else ".1f")
+
+
+LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "≥": r"$\ge$",
+    "∞": r"$\infty$",
+    "ρ": r"$\rho$",
+}
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def latex_number(text: str) -> str:
+    """A number cell with true signs: +0.42 and <0.001 in mathematics, - as a dash."""
+    return "--" if text == "-" else re.sub(r"[-+<][\d.]+", r"$\g<0>$", text).replace("∞", r"$\infty$")

@@ -141,7 +141,7 @@ def quality(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> 
 
     `quality/fid`, `kid`, `precision`, `recall`, `density`, `coverage`, `diversity` (of the least varied class),
     `sharpness` (beside the reference's), each of as many samples as the reference has images, with its `floor/…`;
-    `quality/closer`, `copy_p` and `copy_odds`: see `memorisation`. About 10 s for 20,000 MNIST samples on two CPU cores.
+    `quality/closer`, `copy_p` and `copy_odds`: see `memorisation`. About 10 s for 20,000 MNIST samples on 2 cores.
 
     Raises InputError where no test images were read.
     """

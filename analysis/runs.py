@@ -30,7 +30,7 @@ LATER = {
     "commit": "tags.mlflow.source.git.commit",
     "host": "tags.host",
     "device": "params.device_name",
-    "precision_of_numbers": "params.precision",
+    "numerics": "params.precision",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }
@@ -38,7 +38,7 @@ LATER = {
 GROUPS = {"metrics.quality/": "quality_", "metrics.floor/": "floor_", "metrics.test/recall_class_": "recall_class_"}
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
-         "device", "precision_of_numbers"]  # fmt: skip
+         "device", "numerics"]  # fmt: skip
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:

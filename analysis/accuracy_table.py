@@ -22,11 +22,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import runs, statistics
+from analysis import runs, statistics, tables
 from analysis.pages import Section
 from analysis.tables import Table, number, p_value, seconds, with_interval
 from harness import cli, tracking
-from harness.errors import InputError
 
 BASELINE = "none"
 CONTROLS = ("duplicate", "affine", "noise")
@@ -45,10 +44,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    tables.made(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")
@@ -176,11 +172,13 @@ def notes(cells: pd.DataFrame) -> list[str]:
         "95 % t intervals. Gain: difference to none, paired by seed; p: paired t-test, and Holm-corrected "
         "over the arms of one n_real. Training and sampling: device-seconds of the generator."
     ]
-    lacking = partnerless(cells)
-    if lacking:
-        cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in lacking)
-        lines.append(f"No finished cell, so its pairs are not counted in n: {cases}.")
-    return lines
+    return lines + missing(cells)
+
+
+def missing(cells: pd.DataFrame) -> list[str]:
+    """The note that names the cells without which others have no partner; none where all are there."""
+    cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in partnerless(cells))
+    return [f"No finished cell, so its pairs are not counted in n: {cases}."] if cases else []
 
 
 def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:

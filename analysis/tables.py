@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
+from harness.errors import InputError
+
 
 @dataclass(frozen=True)
 class Table:
@@ -89,6 +91,15 @@ class Table:
         return paths
 
 
+def made(out: Path) -> Path:
+    """The folder itself, which is there then. Raises InputError where it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    return out
+
+
 def csv(numbers: pd.DataFrame) -> str:
     """A line per row. Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about."""
     return numbers.to_csv(index=False, float_format="%.10g", lineterminator="\n")
@@ -133,5 +144,9 @@ def latex_text(text: str) -> str:
 
 
 def latex_number(text: str) -> str:
-    """A number cell with true signs: +0.42 and <0.001 in mathematics, - as a dash."""
-    return "--" if text == "-" else re.sub(r"[-+<][\d.]+", r"$\g<0>$", text).replace("∞", r"$\infty$")
+    """A number cell with true signs: +0.42, <0.001 and > 59,000 in mathematics, - as a dash."""
+    if text == "-":
+        return "--"
+    signed = r"(?:[<>] ?[-+]?|[-+])[\d.]+(?:,\d{3})*"
+    # in mathematics a bare comma would be followed by a space
+    return re.sub(signed, lambda found: f"${found[0].replace(',', '{,}')}$", text).replace("∞", r"$\infty$")

@@ -14,7 +14,7 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import runs, statistics
-from analysis.tables import Table, number, p_value, seconds, with_interval
+from analysis import marks, runs, statistics
+from analysis.runs import BASELINE, CONTROLS
+from analysis.tables import Table, folder, number, p_value, seconds, with_interval
 from harness import cli, tracking
-from harness.errors import InputError
-
-BASELINE = "none"
-CONTROLS = ("duplicate", "affine", "noise")
 
 HEADINGS = (
     "n_real", "method", "n", "baseline, %", "augmented, %", "gain, points", "p", "p (Holm)",
@@ -44,10 +41,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")
@@ -59,7 +53,7 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     table, under = accuracy_table(cells), notes(cells)
     picture = out / "accuracy_table.png"
     plot(pairs(cells)).savefig(picture, dpi=200)
-    return [*shown(table, under).write(out, "accuracy_table", table), picture]
+    return [*shown(table, under, marks.signs(cells)).write(out, "accuracy_table", table), picture]
 
 
 # The numbers
@@ -162,7 +156,8 @@ def notes(cells: pd.DataFrame) -> list[str]:
     lines = [
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with "
         "95 % t intervals. Gain: difference to none, paired by seed; p: paired t-test, and Holm-corrected "
-        "over the arms of one n_real. Training and sampling: device-seconds of the generator."
+        "over the arms of one n_real. Training and sampling: device-seconds of the generator.",
+        *marks.notes(cells),
     ]
     lacking = partnerless(cells)
     if lacking:
@@ -171,12 +166,12 @@ def notes(cells: pd.DataFrame) -> list[str]:
     return lines
 
 
-def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
-    """The table as it is printed."""
-    return Table(HEADINGS, words(table), notes=under, group="n_real")
+def shown(table: pd.DataFrame, under: Sequence[str], signs: Mapping[tuple[int, str], str] | None = None) -> Table:
+    """The table as it is printed; `signs` stand behind a row's method, see `marks.signs`."""
+    return Table(HEADINGS, words(table, signs or {}), notes=under, group="n_real")
 
 
-def words(table: pd.DataFrame) -> list[list[str]]:
+def words(table: pd.DataFrame, signs: Mapping[tuple[int, str], str]) -> list[list[str]]:
     """The cells of the printed table as text, a list per row, in the order of HEADINGS."""
     texts = []
     for row in table.to_dict("records"):
@@ -185,7 +180,7 @@ def words(table: pd.DataFrame) -> list[list[str]]:
         texts.append(
             [
                 str(row["n_real"]),
-                row["method"],
+                row["method"] + signs.get((row["n_real"], row["method"]), ""),
                 str(row["num_seeds"]),
                 with_interval(baseline, *own) if row["method"] == BASELINE else number(baseline),
                 with_interval(row["augmented_percent"], *own),

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
+from harness.errors import InputError
+
 
 @dataclass(frozen=True)
 class Table:
@@ -77,6 +79,15 @@ class Table:
         return paths
 
 
+def folder(out: Path) -> Path:
+    """A folder for tables, made where it is not there. Raises InputError where it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    return out
+
+
 def csv(numbers: pd.DataFrame) -> str:
     """A line per row. Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about."""
     return numbers.to_csv(index=False, float_format="%.10g", lineterminator="\n")
@@ -112,6 +123,8 @@ LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "≥": r"$\ge$",
     "∞": r"$\infty$",
     "ρ": r"$\rho$",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
 }
 
 

@@ -14,7 +14,7 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from analysis import marks, runs, statistics
+from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
 from analysis.tables import Table, folder, number, p_value, seconds, with_interval
 from harness import cli, tracking
@@ -54,6 +55,17 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     picture = out / "accuracy_table.png"
     plot(pairs(cells)).savefig(picture, dpi=200)
     return [*shown(table, under, marks.signs(cells)).write(out, "accuracy_table", table), picture]
+
+
+def sections(cells: pd.DataFrame) -> Iterator[Section]:
+    """Its part of the report."""
+    whole = runs.whole_arms(cells)
+    table = accuracy_table(whole)
+    yield Section(
+        "Accuracy",
+        tables={"accuracy_table": (shown(table, notes(whole), marks.signs(whole)), table)},
+        pictures={"accuracy_table": (plot(pairs(whole)), "Gain by arm: mean with 95 % interval, each seed a dot")},
+    )
 
 
 # The numbers

@@ -12,6 +12,7 @@ About 15 s, most of it imports. It prints, and writes to outputs/tables (with CS
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from analysis import accuracy_table, marks, runs, statistics
+from analysis.pages import Section
 from analysis.runs import BASELINE
 from analysis.tables import Table, folder, with_interval
 from harness import cli
@@ -46,11 +48,33 @@ def main(
 
 
 def write(cells: pd.DataFrame, out: Path) -> list[Path]:
-    """Write per_digit.md, .csv, .tex and .png into a folder; their paths. Raises InputError as `gains` does."""
-    table = per_class(cells)
+    """Write per_digit.md, .csv, .tex and .png into a folder; their paths.
+
+    Raises InputError where no class of no arm has a gain.
+    """
+    gained = gains(cells)
+    if gained.empty:
+        raise InputError(
+            "no arm has recalls per class (test/recall_class_…) and a cell of none with its n_real and seed beside it; "
+            "run the comparison again"
+        )
+    table = per_class(gained)
     picture = out / "per_digit.png"
     plot(table).savefig(picture, dpi=150)
     return [*shown(table, cells).write(out, "per_digit", table), picture]
+
+
+def sections(cells: pd.DataFrame) -> Iterator[Section]:
+    """Its part of the report, where there is one."""
+    whole = runs.whole_arms(cells)
+    gained = gains(whole)
+    if len(gained):
+        table = per_class(gained)
+        yield Section(
+            "Gain by class",
+            tables={"per_digit": (shown(table, whole), table)},
+            pictures={"per_digit": (plot(table), "Mean gain in recall over none, each n_real on its own scale")},
+        )
 
 
 # The numbers
@@ -61,13 +85,9 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
 
     Columns n_real, method, seed, class (int), baseline_percent and gain_points: the recall of none, 0 … 100, and by
     how many points that of the cell is higher. `conditional_accuracy_percent` is that of the class's samples, NaN where
-    it is not known.
-
-    Raises InputError where the cells have no recall of classes, or none has a partner.
+    it is not known. Empty where the cells have no recalls, or none has a partner.
     """
     classes = sorted(int(found[1]) for name in cells if (found := re.fullmatch(r"recall_class_(\d+)", str(name))))
-    if not classes:
-        raise InputError("the cells have no recall per class (test/recall_class_…); run the comparison again")
     keys = ["n_real", "seed"]
     none = cells[cells["method"] == BASELINE].set_index(keys)
     arms = cells[cells["method"] != BASELINE]
@@ -78,9 +98,9 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
         agrees = part.get(f"conditional_accuracy_class_{label}", np.nan)
         part = part.assign(recall=part[f"recall_class_{label}"], agrees=agrees)
         parts.append(part[["method", *keys, "recall", "baseline", "agrees"]].assign(**{"class": label}))
+    if not parts:
+        return pd.DataFrame()
     found = pd.concat(parts, ignore_index=True).dropna(subset=["recall", "baseline"])
-    if found.empty:
-        raise InputError("no arm has a cell of none with its n_real and seed beside it; let the comparison run on")
     return pd.DataFrame(
         {
             **{name: found[name] for name in ("n_real", "method", "seed", "class")},
@@ -91,11 +111,11 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def per_class(cells: pd.DataFrame) -> pd.DataFrame:
+def per_class(gained: pd.DataFrame) -> pd.DataFrame:
     """One row per (n_real, method, class), in the order of the accuracy table: the means of `gains` over num_seeds
     pairs, and the ends of the gain's 95 % interval, gain_low_points and gain_high_points."""
     rows = []
-    for (n_real, method, label), own in gains(cells).groupby(["n_real", "method", "class"]):
+    for (n_real, method, label), own in gained.groupby(["n_real", "method", "class"]):
         gain = statistics.mean_interval(own["gain_points"])
         rows.append(
             {

@@ -13,6 +13,7 @@ each arm's samples beside that of real images, and how the figures and the gains
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from analysis import accuracy_table, marks, runs, statistics
+from analysis.pages import Section
 from analysis.runs import BASELINE
 from analysis.tables import Table, folder, with_interval
 from harness import cli
@@ -47,6 +49,7 @@ FIGURES = {
     "quality_density": Quality("density", 1),
     "quality_coverage": Quality("coverage", 1),
     "quality_diversity": Quality("diversity", 1),
+    "quality_sharpness": Quality("sharpness", 1),
     "quality_copy_odds": Quality("copy odds", -1, style="z.3g"),
 }
 """By their column in the cells."""
@@ -79,7 +82,7 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
 
     Raises InputError where no arm's samples were measured.
     """
-    if cells.reindex(columns=list(FIGURES)).isna().all(axis=None):
+    if not any_measured(cells):
         raise InputError("no cell has a figure of its samples' quality; compare arms that add samples")
     table, correlations = quality_table(cells), correlation_table(cells)
     picture = out / "quality_vs_gain.png"
@@ -91,7 +94,25 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     ]
 
 
+def sections(cells: pd.DataFrame) -> Iterator[Section]:
+    """Its part of the report, where there is one."""
+    whole = runs.whole_arms(cells)
+    if any_measured(whole):
+        quality, correlations = quality_table(whole), correlation_table(whole)
+        yield Section("Quality of the samples", tables={"quality": (shown_quality(quality, whole), quality)})
+        yield Section(
+            "Does the gain follow the quality?",
+            tables={"quality_vs_gain": (shown_correlations(correlations, whole), correlations)},
+            pictures={"quality_vs_gain": (plot(accuracy_table.pairs(whole)), "Gain over each figure, a dot per seed")},
+        )
+
+
 # The numbers
+
+
+def any_measured(cells: pd.DataFrame) -> bool:
+    """Whether any cell has any of FIGURES."""
+    return bool(cells.reindex(columns=list(FIGURES)).notna().any(axis=None))
 
 
 def quality_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +196,8 @@ def shown_quality(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
         "intervals, in the judge's features beside unseen real images. The last row is what other real images get "
         f"there, and for CAS the accuracy of none at the largest n_real, {cells['n_real'].max()}. Diversity is that of "
-        "the least varied class. FID and KID are better the lower; copy odds are 1 without copies."
+        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds are 1 without "
+        "copies."
     )
     headings = ("n_real", "method", "n", *(figure.title for figure in FIGURES.values()))
     return Table(headings, texts, notes=[note, *marks.notes(cells)], group="n_real")
@@ -207,7 +229,7 @@ def shown_correlations(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
 # The picture
 
 
-def plot(paired: pd.DataFrame, columns: int = 5) -> Figure:
+def plot(paired: pd.DataFrame, columns: int = 6) -> Figure:
     """Gain in points over each figure, a panel per figure; a dot per seed, a colour per generator, a shape per n_real.
 
     From `accuracy_table.pairs`.
@@ -215,7 +237,7 @@ def plot(paired: pd.DataFrame, columns: int = 5) -> Figure:
     gains = runs.of_generators(paired)
     names = [name for name in FIGURES if name in gains and gains[name].notna().any()]
     lines = max(math.ceil(len(names) / columns), 1)
-    figure = Figure(figsize=(3.2 * columns, 3 * lines + 0.6), layout="constrained")
+    figure = Figure(figsize=(2.8 * columns, 3 * lines + 0.6), layout="constrained")
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     arms = sorted(gains["method"].unique())
     colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True))

@@ -33,7 +33,7 @@ LATER = {
     "commit": "tags.mlflow.source.git.commit",
     "host": "tags.host",
     "device": "params.device_name",
-    "precision_of_numbers": "params.precision",
+    "numerics": "params.precision",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }
@@ -46,7 +46,7 @@ GROUPS = {
 }
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
-         "device", "precision_of_numbers"]  # fmt: skip
+         "device", "numerics"]  # fmt: skip
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:

@@ -14,7 +14,6 @@ A trial is a slot of the study, in the state of its last attempt. Attempts befor
 stopped, are counted apart.
 """
 
-import base64
 import html
 import math
 import sys
@@ -29,9 +28,9 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 from tabulate import tabulate
 
-from analysis import study_plots
-from analysis.accuracy_table import seconds
+from analysis import pages, study_plots
 from analysis.study_reading import Reading, counted, read
+from analysis.tables import seconds
 from harness import cli, storages, studies, tracking
 from harness.confirmation import Confirmation, confirmation
 from harness.errors import InputError
@@ -227,31 +226,11 @@ def write(reading: Reading, confirmed: Confirmation | None, out: Path) -> list[P
 
 # --- The page ----------------------------------------------------------------------------------------------
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 96rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
-th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
-         white-space: nowrap; }
-td:last-child { white-space: normal; } .trials td:last-child { min-width: 16rem; }
-th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
-tr.best { background: #eef5fb; font-weight: 600; }
-"""
-# The policy keeps the page from asking the network for anything, whatever a study's names and reasons hold.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
 
 def page(reading: Reading, confirmed: Confirmation | None, shown: Mapping[str, Picture], out: Path) -> str:
     """All of it as one HTML file; the pictures are read from `out`."""
-    title = f"Study {html.escape(reading.name)}"
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">',
-        f"<style>{STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
-        *(f"<p>{html.escape(text)}</p>" for text in _summary(reading, confirmed)),
+        *map(pages.paragraph, _summary(reading, confirmed)),
         "<h2>What was searched</h2>",
         _html_table(["", ""], [[key, text] for key, text in defined(reading).items()], ["left", "left"]),
         "<h2>Best configuration</h2>",
@@ -267,18 +246,16 @@ def page(reading: Reading, confirmed: Confirmation | None, shown: Mapping[str, P
     for name, picture in shown.items():
         parts.append(f"<h2>{picture.title}</h2>")
         if picture.figure:
-            data = base64.b64encode(out.joinpath(f"{name}.png").read_bytes()).decode()
-            parts.append(f'<figure><img alt="{picture.title}" src="data:image/png;base64,{data}">')
-            parts.append(f"<figcaption>{html.escape(picture.words)}</figcaption></figure>")
+            parts.append(pages.picture(out / f"{name}.png", picture.title, picture.words))
         else:
-            parts.append(f"<p>{html.escape(picture.words)}</p>")
+            parts.append(pages.paragraph(picture.words))
     parts += [
         "<h2>Trials</h2>",
         "<p>Complete: has its value. Pruned: ended early as not promising. Failed: by an error. Stopped: by a signal "
         "or Ctrl-C. Died: its worker went without a word.</p>",
         _html_table(headings(reading), table(reading), aligned(reading), "trials", str(reading.best)),
     ]
-    return "\n".join([*parts, "</body></html>", ""])
+    return pages.page(f"Study {reading.name}", parts)
 
 
 def _summary(reading: Reading, confirmed: Confirmation | None) -> list[str]:

@@ -25,6 +25,10 @@ class Table:
     """a paragraph each; the first is LaTeX's caption"""
     group: str | None = None
     """heading of the column with whose values a new part begins"""
+    links: Sequence[str] = ()
+    """for HTML: per row the id of what its first word leads to, "" for nothing"""
+    ids: Sequence[str] = ()
+    """for HTML: per row the id under which it is found, "" for none"""
 
     def markdown(self) -> str:
         """Aligned, with its notes."""
@@ -63,10 +67,18 @@ class Table:
         """A table element; the notes are the page's."""
         kinds = ["" if heading in self.left else ' class="right"' for heading in self.headings]
 
-        def cells(tag: str, texts: Iterable[str]) -> str:
-            return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+        def cells(tag: str, texts: Iterable[str], link: str = "") -> str:
+            marked = [html.escape(text) for text in texts]
+            if link:
+                marked[place] = f'<a href="#{html.escape(link)}">{marked[place]}</a>'
+            return "".join(f"<{tag}{kind}>{text}</{tag}>" for kind, text in zip(kinds, marked, strict=True))
 
-        body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
+        place = next((index for index, heading in enumerate(self.headings) if heading in self.left), 0)
+        none = [""] * len(self.rows)
+        body = "\n".join(
+            f"<tr{f' id={chr(34)}{html.escape(name)}{chr(34)}' if name else ''}>{cells('td', row, link)}</tr>"
+            for row, name, link in zip(self.rows, self.ids or none, self.links or none, strict=True)
+        )
         head = f"<thead><tr>{cells('th', self.headings)}</tr></thead>"
         return f'<div class="wide"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
 

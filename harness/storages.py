@@ -77,17 +77,23 @@ class _Proxy(_Beats, GrpcStorageProxy):
         super().__init__(host=host, port=port)
 
 
+_PATIENCE: dict[str, dict[str, Any]] = {"sqlite": {"connect_args": {"timeout": 60}}}  # s, for another's transaction
+
+
 class _Database(RDBStorage):
     """For the processes of many hosts. A database that is away for a while is waited for."""
 
     def __init__(self, url: str, beat_s: int) -> None:
         super().__init__(
             url,
-            engine_kwargs={"pool_pre_ping": True},
+            engine_kwargs={"pool_pre_ping": True, **_PATIENCE.get(url.partition(":")[0], {})},
             heartbeat_interval=beat_s,
             grace_period=beat_s * GRACE_BEATS,
         )
         event.listen(self.engine, "do_connect", _patiently)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _no_implicit_begin)
+            event.listen(self.engine, "begin", _begin_immediately)
 
     def record_heartbeat(self, trial_id: int) -> None:
         with contextlib.suppress(*Away):  # the next beat will do
@@ -108,6 +114,15 @@ def _patiently(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
             if beating or stopping.is_set() or time.monotonic() > until:
                 raise
         time.sleep(POLL_S)
+
+
+def _no_implicit_begin(connection: Any, _: Any) -> None:
+    connection.isolation_level = None
+
+
+def _begin_immediately(connection: Any) -> None:
+    """Else two workers that read a waiting trial at once both take it: sqlite has no SELECT FOR UPDATE."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def open_storage(place: str, beat_s: int = BEAT_S, create: bool = True) -> BaseStorage:

@@ -59,6 +59,7 @@ def row(n_real: int, method: str, seed: int, gain: float) -> dict[str, object]:
         "quality_density": 0.9 + 0.01 * ((3 * list(ARMS).index(method) + 2 * seed) % 5),
         "quality_coverage": 0.85 + gain,
         "quality_diversity": 0.9 + gain,
+        "quality_sharpness": 1 + gain,
         "quality_copy_odds": 1.5 - 10 * gain,
         "quality_copy_p": 0.2,
         "quality_closer": 0.5,
@@ -69,4 +70,5 @@ def row(n_real: int, method: str, seed: int, gain: float) -> dict[str, object]:
         "floor_density": 1.0,
         "floor_coverage": 0.95,
         "floor_diversity": 1.01,
+        "floor_sharpness": 1.02,
     }

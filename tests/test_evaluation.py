@@ -13,7 +13,7 @@ from harness.classifier import Classifier
 from harness.data import Dataset, Images, to_float
 from harness.errors import InputError
 
-FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage", "diversity")
+FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage", "diversity", "sharpness")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_quality_stands_beside_its_floor(found_of_fresh: dict[str, float]) -> No
     assert set(found_of_fresh) - {f"floor/{name}" for name in FIGURES} - {f"quality/{name}" for name in FIGURES} == {
         "quality/closer", "quality/copy_p", "quality/copy_odds",
     }  # fmt: skip
-    for name in ("precision", "recall", "coverage", "diversity"):
+    for name in ("precision", "recall", "coverage", "diversity", "sharpness"):
         assert found_of_fresh[f"quality/{name}"] == pytest.approx(found_of_fresh[f"floor/{name}"], abs=0.15)
         assert 0 < found_of_fresh[f"floor/{name}"] <= 1.5
 

@@ -27,7 +27,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_class(cells: pd.DataFrame) -> pd.DataFrame:
-    return per_digit.per_class(cells).set_index(["n_real", "method", "class"])
+    return per_digit.per_class(per_digit.gains(cells)).set_index(["n_real", "method", "class"])
 
 
 @pytest.mark.parametrize("name", ["per_digit.md", "per_digit.csv", "per_digit.tex"])
@@ -67,18 +67,18 @@ def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
 
 def test_classes_stand_in_the_order_of_numbers(cells: pd.DataFrame) -> None:
     renamed = cells.rename(columns={"recall_class_1": "recall_class_10"})
-    assert per_digit.shown(per_digit.per_class(renamed), renamed).headings[3:] == ("0", "2", "10")
+    assert per_digit.shown(per_digit.per_class(per_digit.gains(renamed)), renamed).headings[3:] == ("0", "2", "10")
 
 
 def test_a_mark_stands_behind_its_arm(cells: pd.DataFrame) -> None:
     cells.loc[(cells["method"] == "gan") & (cells["n_real"] == 600), "conditional_accuracy"] = 0.1
-    text = per_digit.shown(per_digit.per_class(cells), cells).markdown()
+    text = per_digit.shown(per_digit.per_class(per_digit.gains(cells)), cells).markdown()
     assert text.count("| gan †") == 1
     assert "† collapsed: gan at n_real 600, seeds 0, 1, 2" in text
 
 
 def test_the_heat_map_has_a_panel_per_n_real_and_the_gains_as_its_cells(cells: pd.DataFrame) -> None:
-    figure = per_digit.plot(per_digit.per_class(cells))
+    figure = per_digit.plot(per_digit.per_class(per_digit.gains(cells)))
     maps = [panel for panel in figure.axes if panel.get_title()]
     assert [panel.get_title() for panel in maps] == ["100 real images", "600 real images"]
     assert [label.get_text() for label in maps[0].get_yticklabels()] == [
@@ -91,23 +91,24 @@ def test_the_heat_map_has_a_panel_per_n_real_and_the_gains_as_its_cells(cells: p
     assert [text.get_text() for text in maps[0].texts[:3]] == ["+4.00", "+4.00", "+8.00"]
 
 
-@pytest.mark.parametrize(
-    ("which", "message"),
-    [
-        ("no recalls", r"the cells have no recall per class \(test/recall_class_…\)"),
-        ("no partner", "no arm has a cell of none with its n_real and seed beside it"),
-        ("no arm", "no arm has a cell of none with its n_real and seed beside it"),
-    ],
-)
-def test_cells_that_say_nothing_of_classes_are_refused(which: str, message: str, cells: pd.DataFrame, tmp_path) -> None:
+@pytest.mark.parametrize("which", ["no recalls", "no partner", "no arm"])
+def test_cells_that_say_nothing_of_classes_are_refused_and_no_part_of_a_report(
+    which: str, cells: pd.DataFrame, tmp_path: Path
+) -> None:
     changed = {
         "no recalls": cells.drop(columns=[name for name in cells if name.startswith("recall_class")]),
         "no partner": cells[cells["method"] != "none"],
         "no arm": cells[cells["method"] == "none"],
     }[which]
-    with pytest.raises(InputError, match=message) as refused:
+    with pytest.raises(InputError, match="no arm has recalls per class") as refused:
         per_digit.write(changed, tmp_path)
     assert "\n" not in str(refused.value)
+    assert list(per_digit.sections(changed)) == []
+
+
+def test_the_report_has_the_same_table(cells: pd.DataFrame) -> None:
+    (section,) = per_digit.sections(cells)
+    assert section.tables["per_digit"][0].markdown() == (GOLDEN / "per_digit.md").read_text(encoding="utf-8")
 
 
 def test_rows_of_a_file_are_read_in_place_of_a_store(

@@ -128,6 +128,12 @@ def test_gains_that_differ_by_rounding_alone_are_equal(cells: pd.DataFrame) -> N
     pd.testing.assert_frame_equal(correlation_table(noisy), correlation_table(cells))
 
 
+def test_the_report_has_the_same_tables(cells: pd.DataFrame) -> None:
+    sections = list(quality_vs_gain.sections(cells))
+    for section, name in zip(sections, ("quality", "quality_vs_gain"), strict=True):
+        assert section.tables[name][0].markdown() == (GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+
+
 # What is not there
 
 
@@ -156,6 +162,7 @@ def test_cells_without_any_figure_are_refused(cells: pd.DataFrame, tmp_path: Pat
     none = cells[cells["method"] == "none"].drop(columns=list(FIGURES))
     with pytest.raises(InputError, match="no cell has a figure of its samples' quality") as refused:
         quality_vs_gain.write(none, tmp_path)
+    assert list(quality_vs_gain.sections(none)) == []
     assert "\n" not in str(refused.value)
 
 

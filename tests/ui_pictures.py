@@ -122,7 +122,8 @@ def compare_page(page: Page, uri: str, found: Comparison) -> None:
     for metric in SCORES:
         expect(_metric(page, metric)).to_be_visible()
         for value in found.generators[f"metrics.{metric}"]:
-            expect(page.get_by_text(f"{value:.3f}".rstrip("0").rstrip("."), exact=True).first).to_be_visible()
+            shown = page.get_by_text(f"{value:.3f}".rstrip("0").rstrip("."), exact=True)
+            expect(shown.filter(visible=True).first).to_be_visible()
 
 
 def metric_chart(page: Page, uri: str, found: Comparison) -> None:
@@ -176,8 +177,17 @@ def _ids(found: Comparison) -> str:
 
 
 def _metric(page: Page, name: str) -> Locator:
-    """A metric's link on the compare page."""
-    return page.get_by_title("Plot chart").filter(has_text=re.compile(f"^{re.escape(name)}$"))
+    """A metric's link on the compare page, whose table draws the rows that are scrolled to."""
+    links = page.get_by_title("Plot chart")
+    wanted = links.filter(has_text=re.compile(f"^{re.escape(name)}$"))
+    expect(links.first).to_be_visible()
+    last = ""
+    while wanted.count() == 0 and (name_of_last := links.last.text_content() or "") != last:
+        last = name_of_last
+        links.last.scroll_into_view_if_needed()
+        with contextlib.suppress(AssertionError):  # at the table's end
+            expect(links.last).not_to_have_text(last)
+    return wanted
 
 
 def _enlarge(page: Page, title: str) -> None:

@@ -1,0 +1,67 @@
+"""One HTML file that asks the network for nothing: its style, its pictures and its policy are in it."""
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.tables import Table
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 96rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
+th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
+         white-space: nowrap; }
+td:last-child { white-space: normal; } .trials td:last-child { min-width: 16rem; }
+th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
+tr.best { background: #eef5fb; font-weight: 600; } :target { background: #fff3c4; }
+"""
+# The policy keeps the page from asking the network for anything, whatever names and reasons the runs hold.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report: words, tables with their unrounded numbers, pictures with what they show; by file name."""
+
+    title: str
+    words: Sequence[str] = ()
+    tables: Mapping[str, tuple[Table, pd.DataFrame]] = field(default_factory=dict)
+    pictures: Mapping[str, tuple[Figure, str]] = field(default_factory=dict)
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """The file's text; `title` is plain text, the parts are HTML."""
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">',
+            f"<style>{STYLE}</style></head><body>",
+            f"<h1>{html.escape(title)}</h1>",
+            *parts,
+            "</body></html>",
+            "",
+        ]
+    )
+
+
+def heading(text: str) -> str:
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def picture(path: Path, title: str, words: str) -> str:
+    """A PNG file inside the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}\n<figcaption>{html.escape(words)}</figcaption></figure>"

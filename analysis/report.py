@@ -1,0 +1,158 @@
+"""The whole answer as one HTML page and as Markdown: protocol, tables, pictures, claims, and every run behind them.
+
+    python -m analysis.report --comparison grid grid-100 --weak weak --rows analysis/results/mnist/rows.csv
+    python -m analysis.report --rows analysis/results/mnist/rows.csv            # again, without MLflow
+
+About 30 s. With both, the cells of the comparisons are added to the rows of the file, and the report is of all.
+The page asks the network for nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import accuracy_table, claims, cost_vs_gain, low_data, pages, per_digit, quality_vs_gain, runs, sweeps
+from analysis.pages import Section
+from analysis.tables import Table
+from harness import cli
+from harness.errors import InputError
+
+ANALYSES = (accuracy_table, low_data, sweeps, quality_vs_gain, cost_vs_gain, per_digit)
+PROTOCOL = (
+    "A generator sees only the same n_real real images as the classifier. Arms at every n_real: none, the controls "
+    "duplicate, affine and noise, each generator, and its samples filtered by a classifier of the same real images.",
+    "For a seed every arm has the same real images in the same order, the same initial weights and the same number of "
+    "optimizer steps: gains are differences to none, seed by seed. A batch holds synthetic images in their share of "
+    "all images, at most one half. Hyperparameters were chosen on validation images; the test images were scored once "
+    "per cell.",
+    "The judge is one classifier trained on all real training images; its weights' digest is below. Its features are "
+    "the space of FID, KID, precision, recall, density, coverage and diversity, against one half of the test images; "
+    "the floor is the other half.",
+)
+
+
+def main(
+    comparison: tuple[str, ...] = (),
+    weak: str | None = None,
+    vanilla: str | None = None,
+    rows: Path | None = None,
+    tracking_uri: str | None = None,
+    out: Path = Path("outputs/report"),
+) -> None:
+    """Write report.html, report.md and all tables and pictures.
+
+    Args:
+        comparison: run ids or unique run names of comparisons that make one grid; the newest one if not given
+        weak: the comparison with a weak baseline, for the claims
+        vanilla: the comparison whose GANs have the vanilla loss, for the claims
+        rows: a CSV file of cells: read where there is no --comparison, else added to
+        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        out: folder for the files
+    """
+    cells = runs.cells(comparison, None if comparison else rows, tracking_uri)
+    if comparison and rows:
+        cells = runs.add_rows(cells, rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    found = claims.findings(cells, *claims.besides(weak, vanilla, tracking_uri))
+    shown = list(sections(cells, found))
+    for section in shown:
+        _write(section, out)
+    title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
+    (out / "report.md").write_text(_markdown(title, shown), encoding="utf-8")
+    (out / "report.html").write_text(_html(title, shown, out, set(_ids(cells))), encoding="utf-8")
+    print(out / "report.html")
+
+
+def sections(cells: pd.DataFrame, found: Sequence[claims.Finding]) -> Iterator[Section]:
+    """The parts of the report, in their order. What the cells say nothing of is left out."""
+    yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
+    yield Section("The claims, one by one", tables={"claims": (claims.shown(found), pd.DataFrame(found))})
+    for analysis in ANALYSES:
+        yield from analysis.sections(cells)
+    yield Section("Every run", tables={"runs": (behind(cells), cells.drop(columns="right", errors="ignore"))})
+
+
+def provenance(cells: pd.DataFrame) -> list[str]:
+    """Where the figures come from, and what they took."""
+
+    def listed(column: str, length: int = 99) -> str:
+        return ", ".join(sorted({text[:length] for text in cells[column].dropna().astype(str)})) or "unknown"
+
+    seeds = [f"{n_real:,}: {own['seed'].nunique()}" for n_real, own in cells.groupby("n_real")]
+    return [
+        f"Data set {listed('dataset')}. Seeds by n_real: {'; '.join(seeds)}. {len(cells)} classifiers.",
+        f"Judge {listed('judge', 12)}. Commits {listed('commit', 10)}. Machines: {listed('host')} ({listed('device')}; "
+        f"{listed('numerics')}).",
+        f"All of it took {device_seconds(cells) / 3600:.1f} device-hours, trainings and sampling.",
+    ]
+
+
+def device_seconds(cells: pd.DataFrame) -> float:
+    """What the cells took together; a generator that several classifiers share counts once."""
+    generators = cells.dropna(subset=["samples_run"]).drop_duplicates("samples_run")
+    own = cells[["classifier_training_s", "filter_s"]].fillna(0).to_numpy().sum()
+    return float(own + generators[["generator_training_s", "generator_sampling_s"]].fillna(0).to_numpy().sum())
+
+
+def behind(cells: pd.DataFrame) -> Table:
+    """A row per cell with its runs, commit and data, to which the other tables' rows lead."""
+    ordered = cells.sort_values(["n_real", "method", "variant", "seed"])
+    columns = ["n_real", "method", "variant", "seed", "accuracy", "run_id", "samples_run", "commit", "data_digest"]
+    rows = [
+        ["" if pd.isna(value) else f"{value:.4f}" if name == "accuracy" else str(value)[:32]
+         for name, value in zip(columns, row, strict=True)]
+        for row in ordered[columns].itertuples(index=False)
+    ]  # fmt: skip
+    heads = ["n_real", "method", "variant", "seed", "test accuracy", "run", "generator's run", "commit", "data digest"]
+    names = _ids(ordered)
+    first = [name if names.index(name) == place else "" for place, name in enumerate(names)]
+    return Table(heads, rows, ("method", "variant", "run", "generator's run", "commit", "data digest"), ids=first)
+
+
+def _ids(cells: pd.DataFrame) -> list[str]:
+    """The name of each cell's (n_real, arm) inside the page."""
+    return [f"{n_real}-{method}" for n_real, method in zip(cells["n_real"], cells["method"], strict=True)]
+
+
+def _linked(table: Table, ids: set[str]) -> Table:
+    """The rows that are of one (n_real, method) lead to its runs."""
+    if table.ids or not {"n_real", "method"} <= set(table.headings):
+        return table
+    places = [list(table.headings).index(name) for name in ("n_real", "method")]
+    wanted = ["-".join(row[place].replace(",", "").split(" ")[0] for place in places) for row in table.rows]
+    return replace(table, links=[name if name in ids else "" for name in wanted])
+
+
+def _write(section: Section, out: Path) -> None:
+    for name, (table, numbers) in section.tables.items():
+        table.write(out, name, numbers)
+    for name, (figure, _) in section.pictures.items():
+        figure.savefig(out / f"{name}.png", dpi=150)
+
+
+def _html(title: str, shown: Sequence[Section], out: Path, ids: set[str]) -> str:
+    parts: list[str] = []
+    for section in shown:
+        parts += [pages.heading(section.title), *map(pages.paragraph, section.words)]
+        for table, _ in section.tables.values():
+            parts += [_linked(table, ids).html(), *map(pages.paragraph, table.notes)]
+        parts += [pages.picture(out / f"{name}.png", section.title, of) for name, (_, of) in section.pictures.items()]
+    return pages.page(title, parts)
+
+
+def _markdown(title: str, shown: Sequence[Section]) -> str:
+    parts = [f"# {title}"]
+    for section in shown:
+        parts += [f"## {section.title}", *section.words]
+        parts += [table.markdown().strip() for table, _ in section.tables.values()]
+        parts += [f"![{of}]({name}.png)" for name, (_, of) in section.pictures.items()]
+    return "\n\n".join([*parts, ""])
+
+
+if __name__ == "__main__":
+    cli.main(main)

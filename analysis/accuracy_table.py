@@ -14,7 +14,7 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import runs, statistics, tables
+from analysis import marks, runs, statistics
 from analysis.pages import Section
-from analysis.tables import Table, number, p_value, seconds, with_interval
+from analysis.runs import BASELINE, CONTROLS
+from analysis.tables import Table, folder, number, p_value, seconds, with_interval
 from harness import cli, tracking
-
-BASELINE = "none"
-CONTROLS = ("duplicate", "affine", "noise")
 
 HEADINGS = (
     "n_real", "method", "n", "baseline, %", "augmented, %", "gain, points", "p", "p (Holm)",
@@ -44,7 +42,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    tables.made(out)
+    folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")
@@ -56,7 +54,7 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     table, under = accuracy_table(cells), notes(cells)
     picture = out / "accuracy_table.png"
     plot(pairs(cells)).savefig(picture, dpi=200)
-    return [*shown(table, under).write(out, "accuracy_table", table), picture]
+    return [*shown(table, under, marks.signs(cells)).write(out, "accuracy_table", table), picture]
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -65,7 +63,7 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
     table = accuracy_table(whole)
     yield Section(
         "Accuracy",
-        tables={"accuracy_table": (shown(table, notes(whole)), table)},
+        tables={"accuracy_table": (shown(table, notes(whole), marks.signs(whole)), table)},
         pictures={"accuracy_table": (plot(pairs(whole)), "Gain by arm: mean with 95 % interval, each seed a dot")},
     )
 
@@ -170,7 +168,8 @@ def notes(cells: pd.DataFrame) -> list[str]:
     lines = [
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with "
         "95 % t intervals. Gain: difference to none, paired by seed; p: paired t-test, and Holm-corrected "
-        "over the arms of one n_real. Training and sampling: device-seconds of the generator."
+        "over the arms of one n_real. Training and sampling: device-seconds of the generator.",
+        *marks.notes(cells),
     ]
     return lines + missing(cells)
 
@@ -181,12 +180,12 @@ def missing(cells: pd.DataFrame) -> list[str]:
     return [f"No finished cell, so its pairs are not counted in n: {cases}."] if cases else []
 
 
-def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
-    """The table as it is printed."""
-    return Table(HEADINGS, words(table), notes=under, group="n_real")
+def shown(table: pd.DataFrame, under: Sequence[str], signs: Mapping[tuple[int, str], str] | None = None) -> Table:
+    """The table as it is printed; `signs` stand behind a row's method, see `marks.signs`."""
+    return Table(HEADINGS, words(table, signs or {}), notes=under, group="n_real")
 
 
-def words(table: pd.DataFrame) -> list[list[str]]:
+def words(table: pd.DataFrame, signs: Mapping[tuple[int, str], str]) -> list[list[str]]:
     """The cells of the printed table as text, a list per row, in the order of HEADINGS."""
     texts = []
     for row in table.to_dict("records"):
@@ -195,7 +194,7 @@ def words(table: pd.DataFrame) -> list[list[str]]:
         texts.append(
             [
                 str(row["n_real"]),
-                row["method"],
+                row["method"] + signs.get((row["n_real"], row["method"]), ""),
                 str(row["num_seeds"]),
                 with_interval(baseline, *own) if row["method"] == BASELINE else number(baseline),
                 with_interval(row["augmented_percent"], *own),

@@ -9,6 +9,9 @@ import pandas as pd
 from harness import tracking
 from harness.errors import InputError
 
+BASELINE = "none"
+CONTROLS = ("duplicate", "affine", "noise")
+
 TAGS = ("method", "dataset", "n_real", "seed", "judge")
 METRICS = {
     "accuracy": "test/accuracy",
@@ -35,7 +38,12 @@ LATER = {
     "filter_s": "metrics.cost/filter_device_seconds",
 }
 """What a cell may have besides, by column."""
-GROUPS = {"metrics.quality/": "quality_", "metrics.floor/": "floor_", "metrics.test/recall_class_": "recall_class_"}
+GROUPS = {
+    "metrics.quality/": "quality_",
+    "metrics.floor/": "floor_",
+    "metrics.test/recall_class_": "recall_class_",
+    "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
+}
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
          "device", "numerics"]  # fmt: skip
@@ -125,13 +133,19 @@ def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["variant"] == ""].reset_index(drop=True)
 
 
+def of_generators(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without the baseline and the controls."""
+    return cells[~cells["method"].isin([BASELINE, *CONTROLS])]
+
+
 def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per finished cell, from the classifier runs of one comparison (`tracking.read_runs` with COLUMNS).
 
     Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
     conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
     (device-seconds); num_synthetic (nullable int); variant (text, "" but for a sweep's cells) and the rest of LATER;
-    quality_…, floor_… and recall_class_… as they were logged. What an arm does not have is NaN.
+    quality_…, floor_…, recall_class_… and conditional_accuracy_class_… as they were logged. What an arm does not have
+    is NaN.
 
     Raises InputError for no finished cell, for a cell that lacks what every cell has, for two cells of one
     (n_real, method, seed), and for cells of two data sets or two judges: their figures share no column.
@@ -150,7 +164,7 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     }
     names = {"run_id": "run_id"} | wanted | LATER | grouped
     cells = pd.DataFrame({name: finished.get(column, absent) for name, column in names.items()})
-    cells["variant"] = cells["variant"].fillna("")
+    cells["variant"] = cells["variant"].astype(object).fillna("").astype(str)
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
     for name in (*TAGS, "accuracy"):
         require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")

@@ -63,11 +63,14 @@ CARRIED = {
     "cost/sampling_device_seconds": "cost/generator_sampling_device_seconds",
 }
 """A generator run's metrics that the classifier's run has too, under the names that they have there."""
+CARRIED_GROUPS = ("quality/", "floor/", "samples/conditional_accuracy_class_")
+"""The beginnings of more of them, whose names stay."""
 
 
 def carried(metrics: Mapping[str, float]) -> dict[str, float]:
-    quality = {name: value for name, value in metrics.items() if name.startswith(("quality/", "floor/"))}
-    return {there: metrics[here] for here, there in CARRIED.items() if here in metrics} | quality
+    """What of a generator run's metrics its samples' classifiers log beside their own."""
+    grouped = {name: value for name, value in metrics.items() if name.startswith(CARRIED_GROUPS)}
+    return {there: metrics[here] for here, there in CARRIED.items() if here in metrics} | grouped
 
 
 def control(name: str, real: Images, num_images: int, seed: int) -> Images:

@@ -6,6 +6,7 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from harness.training import Batches, shown, train
 JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
 KID_SUBSETS, KID_SUBSET = 50, 1000
-MINIMUM = 10  # images in a reference
+MINIMUM = 10  # images in a reference, and in what is measured by it
 COMPARED = 4000  # samples
 
 
@@ -84,14 +85,15 @@ def conditional_accuracy(
 ) -> dict[str, float]:
     """GAN-test (Shmelkov et al. 2018, arXiv:1807.09499): share (0 … 1) that the judge sees as it was asked for.
 
-    Overall; of the images asked for as a class, which is the class's recall; of those seen as a class, its precision,
+    Overall; of the images asked for as a class, which is the class's recall; of those seen as a class, its precision;
     where there are any.
     """
     seen = classifier.predict(judge, samples.images, accelerator)
     agrees = (seen == samples.labels).float()
     scores = {"samples/conditional_accuracy": float(agrees.mean())}
     for label in range(num_classes):
-        scores[f"samples/conditional_accuracy_class_{label}"] = float(agrees[samples.labels == label].mean())
+        if (samples.labels == label).any():  # a filter may have left none
+            scores[f"samples/conditional_accuracy_class_{label}"] = float(agrees[samples.labels == label].mean())
         if (seen == label).any():
             scores[f"samples/conditional_precision_class_{label}"] = float(agrees[seen == label].mean())
     return scores
@@ -143,10 +145,12 @@ def quality(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> 
     `sharpness` (beside the reference's), each of as many samples as the reference has images, with its `floor/…`;
     `quality/closer`, `copy_p` and `copy_odds`: see `memorisation`. About 10 s for 20,000 MNIST samples on 2 cores.
 
-    Raises InputError where no test images were read.
+    Raises InputError where no test images were read, and for fewer than MINIMUM samples.
     """
     if len(dataset.test) < 2 * MINIMUM:
         raise InputError(f"quality is measured against test images: {dataset.name} has {len(dataset.test)} here")
+    if len(samples) < MINIMUM:
+        raise InputError(f"quality is measured of {MINIMUM} samples and more, not of {len(samples)}")
     order = stratified_order(dataset.test.labels, seed, "quality")
     half = len(order) // 2
     reference, floor = dataset.test[order[:half]], dataset.test[order[half:]]
@@ -250,6 +254,7 @@ def kernel_distance(judge: Classifier, samples: Images, real: Images, chunk: int
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
+    warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")  # 10 MB
     size = min(KID_SUBSET, len(samples), len(real))
     distance = KernelInceptionDistance(_Features(judge), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False)
     distance = distance.to(next(judge.parameters()).device)

@@ -141,7 +141,7 @@ def _measured(
         scores |= evaluation.classification_accuracy_score(samples, dataset, classifier.Config(), seed, accelerator)
     if "fid" in measures:
         scores["validation/fid"] = evaluation.frechet_distance(judge, samples, dataset.validation)
-    if "quality" in measures and len(dataset.test):
+    if "quality" in measures and len(dataset.test) and len(samples) >= evaluation.MINIMUM:  # a filter may leave fewer
         alone = evaluation.quality(judge, samples, dataset, seed) if accelerator.is_main_process else None
         scores |= launch.agreed(alone, accelerator)
     return scores

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from conftest import Launch
 from PIL import Image
 
+from analysis import accuracy_table, runs
 from harness import data, experiment, identities, tracking
 from harness.methods import gan
 from harness.settings import Single
@@ -114,6 +115,45 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
     table = launch("-m", "analysis.accuracy_table", "--comparison", parent)
     assert table.returncode == 0, table.stderr
     assert re.search(r"150 +\| vae +\| +2 ", table.stdout), table.stdout
+
+
+@pytest.mark.usefixtures("vae_run")
+def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(forked: Launch, uri: str) -> None:
+    """Of a generator that is trained long enough for a filter to leave something, once for all its classifiers."""
+    done = forked(
+        "experiments/compare.py", "--methods", "vae", "--controls", "--n-real", "150", "--num-synthetic", "300",
+        "--seeds", "1", "--classifier.steps", "40", "--vae.steps", "60", "--name", "sweep",
+        "--filtered", "--amounts", "0.5", "2", "3", "--shares", "0.25",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parent = re.findall(r"comparison ([0-9a-f]{32})", done.stdout)[0]
+    cells = runs.comparison_cells(parent, uri).set_index(["method", "variant"])
+    arms = [("none", ""), ("vae", ""), ("vae-filtered", "")]
+    # Three times as many as the real images are more than there are.
+    assert sorted(cells.index) == sorted([*arms, ("vae", "0.5x"), ("vae", "2x"), ("vae", "share=0.25")])
+    assert cells["samples_run"].nunique() == 1  # of all but none, which has no samples
+
+    labels = data.load("digits").test.labels
+    for cell in cells.itertuples():
+        right = tracking.unpacked(str(cell.right))
+        assert len(right) == len(labels)
+        assert right.mean() == pytest.approx(cell.accuracy)
+        recalls = [right[labels.numpy() == label].mean() for label in range(10)]
+        assert recalls == pytest.approx([getattr(cell, f"recall_class_{label}") for label in range(10)])
+
+    whole, filtered = cells.loc[("vae", "")], cells.loc[("vae-filtered", "")]
+    assert cells.loc[("vae", "2x"), "right"] == whole["right"]  # all samples there are, so the very same classifier
+    assert 0 < filtered["kept"] < 1
+    assert filtered["filter_s"] > 0
+    assert filtered["conditional_accuracy"] != whole["conditional_accuracy"]
+    assert filtered["quality_fid"] != whole["quality_fid"]
+    assert filtered["floor_fid"] == whole["floor_fid"]
+    assert whole[[f"conditional_accuracy_class_{label}" for label in range(10)]].between(0, 1).all()
+
+    table = accuracy_table.accuracy_table(runs.whole_arms(cells.reset_index()))
+    assert table["method"].tolist() == ["none", "vae", "vae-filtered"]
+    assert table["num_seeds"].tolist() == [1, 1, 1]
+    assert table.set_index("method").loc["vae", "augmented_percent"] == pytest.approx(100 * whole["accuracy"])
 
 
 @pytest.mark.usefixtures("vae_run")

@@ -1,11 +1,26 @@
-"""Intervals, paired tests and Holm's correction against published values and closed forms."""
+"""Every estimate against published values, closed forms and other packages; intervals by how often they are right."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
 
-from analysis.statistics import holm, mean_interval, paired_difference
+from analysis.statistics import (
+    bootstrap_interval,
+    combined_mcnemar,
+    detectable_effect,
+    equivalent_images,
+    holm,
+    iqm,
+    mcnemar_test,
+    mean_interval,
+    paired_difference,
+    probability_of_improvement,
+    rank_correlation,
+)
 
 # Additional hours of sleep by two drugs, ten patients: Student (1908), "The probable error of a mean",
 # Biometrika 6; R's data set `sleep`, whose paired t.test gives t = 4.0621, p = 0.002833 and the interval
@@ -146,3 +161,230 @@ def test_holm_leaves_out_the_tests_that_could_not_be_made() -> None:
 def test_holm_keeps_a_single_test_and_never_exceeds_one() -> None:
     assert holm([0.04]) == pytest.approx([0.04])
     assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+
+
+# Two classifiers on the same images
+
+
+# Approval of the president in two surveys of the same 1,600 people: Agresti (1990), Categorical Data Analysis,
+# p. 350: 794 approve twice, 150 the first time alone, 86 the second time alone, 570 never; (86 - 150)² / 236 = 17.36.
+APPROVAL = (794, 150, 86, 570)
+
+
+def surveys(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = [both, first, second, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+def test_mcnemar_gives_the_exact_p_of_agrestis_approval_ratings() -> None:
+    found = mcnemar_test(*surveys(*APPROVAL))
+    assert found[:2] == (150, 86)
+    assert found.p == pytest.approx(3.716e-05, rel=1e-4)  # as R's exact2x2 prints it
+    tail = sum(math.comb(236, count) for count in range(87))
+    assert found.p == pytest.approx(2 * tail / 2**236, rel=1e-9)
+    assert found.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)  # the approximation that he gives
+
+
+@pytest.mark.parametrize("counts", [(10, 3, 9, 5), (0, 1, 0, 0), (5, 4, 4, 2), (900, 30, 11, 59)])
+def test_mcnemar_agrees_with_statsmodels(counts: tuple[int, int, int, int]) -> None:
+    table = np.reshape(counts, (2, 2))
+    assert mcnemar_test(*surveys(*counts)).p == pytest.approx(mcnemar(table, exact=True).pvalue)
+
+
+def test_mcnemar_of_classifiers_that_never_differ_says_nothing() -> None:
+    right = np.array([True, False, True])
+    assert mcnemar_test(right, right) == pytest.approx((0, 0, math.nan), nan_ok=True)
+    with pytest.raises(ValueError, match=r"equal lengths, got \(3,\) and \(2,\)"):
+        mcnemar_test(right, right[:2])
+
+
+def test_seeds_are_combined_by_their_discordant_images_and_silent_ones_do_no_harm() -> None:
+    seeds = [mcnemar_test(*surveys(*counts)) for counts in ((90, 8, 1, 1), (90, 5, 4, 1), (99, 0, 0, 1))]
+    found = combined_mcnemar(seeds)
+    assert found[:2] == (13, 5)
+    assert found.p == pytest.approx(mcnemar(np.array([[0, 13], [5, 0]]), exact=True).pvalue)
+    assert combined_mcnemar(seeds[:1]) == seeds[0]
+    assert math.isnan(combined_mcnemar([]).p)
+
+
+# Several tasks
+
+
+def test_iqm_is_the_mean_of_the_middle_half() -> None:
+    scores = np.array([[1.0, 100.0], [2.0, -50.0], [3.0, 4.0], [5.0, 6.0]])  # sorted: -50 1 | 2 3 4 5 | 6 100
+    assert iqm(scores).value == 3.5
+    drawn = np.random.default_rng(3).normal(size=(5, 4))
+    assert iqm(drawn).value == pytest.approx(stats.trim_mean(drawn.ravel(), 0.25))
+    low, high = iqm(drawn)[1:]
+    assert low < iqm(drawn).value < high
+    assert iqm(drawn) == iqm(drawn)  # the same resamples
+    assert np.isnan(iqm(drawn[:1])[1:]).all()
+    with pytest.raises(ValueError, match=r"must be \[seeds, tasks\] and not empty, got shape \(3,\)"):
+        iqm([1.0, 2.0, 3.0])
+
+
+def test_iqm_resamples_within_tasks_so_that_their_differences_are_no_noise() -> None:
+    scores = np.array([0.0, 100.0, 200.0, 300.0]) + np.random.default_rng(4).normal(0, 0.1, (5, 4))
+    found = iqm(scores)
+    assert found.high - found.low < 1
+
+
+def test_the_probability_of_improvement_counts_all_pairs_and_ties_by_half() -> None:
+    rng = np.random.default_rng(5)
+    treated, baseline = rng.integers(0, 6, (5, 3)), rng.integers(0, 6, (4, 3))
+    won = [
+        (treated[i, task] > baseline[j, task]) + 0.5 * (treated[i, task] == baseline[j, task])
+        for task in range(3)
+        for i in range(5)
+        for j in range(4)
+    ]
+    found = probability_of_improvement(treated, baseline)
+    assert found.value == pytest.approx(np.mean(won))
+    u = [stats.mannwhitneyu(treated[:, task], baseline[:, task]).statistic / 20 for task in range(3)]
+    assert found.value == pytest.approx(np.mean(u))
+    assert found.low < found.value < found.high
+    assert probability_of_improvement(treated + 10, baseline) == (1, 1, 1)
+    assert np.isnan(probability_of_improvement(treated[:1], baseline)[1:]).all()
+    with pytest.raises(ValueError, match="of the same tasks"):
+        probability_of_improvement(treated, baseline[:, :2])
+
+
+# What could be seen, what goes together
+
+
+@pytest.mark.parametrize(("pairs", "effect"), [(34, 0.5), (199, 0.2), (15, 0.8)])
+def test_the_detectable_effect_needs_as_many_pairs_as_published(pairs: int, effect: float) -> None:
+    """G*Power 3.1, "difference between two dependent means", two-sided, alpha 0.05, power 0.8, of Cohen's small, medium
+    and large effect: 199, 34 and 15 pairs are the fewest."""
+
+    def detectable(number: int) -> float:
+        values = np.random.default_rng(6).normal(size=number)
+        return detectable_effect((values - values.mean()) / values.std(ddof=1))
+
+    assert detectable(pairs) <= effect < detectable(pairs - 1)
+
+
+def test_the_detectable_effect_is_in_the_units_of_the_differences() -> None:
+    differences = np.array([0.1, 0.4, 0.2, 0.5, 0.3])
+    assert detectable_effect(100 * differences) == pytest.approx(100 * detectable_effect(differences))
+    assert math.isnan(detectable_effect([0.1]))
+    assert math.isnan(detectable_effect([0.1, 0.1, 0.1]))
+
+
+# Example of `ci.spear` in D. Bonett's R package statpsych (2.x), with its output.
+SPEARMAN_Y = [21, 4, 9, 12, 35, 18, 10, 22, 24, 1, 6, 8, 13, 16, 19]
+SPEARMAN_X = [67, 28, 30, 28, 52, 40, 25, 37, 44, 10, 14, 20, 28, 40, 51]
+
+
+def test_rank_correlation_gives_the_interval_that_its_author_publishes() -> None:
+    expected = (0.8699639, 0.5840951, 0.9638297)
+    assert rank_correlation(SPEARMAN_X, SPEARMAN_Y) == pytest.approx(expected, abs=5e-8)
+
+
+def test_rank_correlation_is_scipys_with_ties_and_knows_no_scale() -> None:
+    x, y = np.random.default_rng(7).integers(0, 8, (2, 30))
+    found = rank_correlation(x, y)
+    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert rank_correlation(np.exp(x), y) == pytest.approx(found)
+    assert rank_correlation(-x, y) == pytest.approx((-found.value, -found.high, -found.low))
+
+
+def test_rank_correlation_claims_nothing_of_few_or_equal_values() -> None:
+    assert rank_correlation([1, 2, 3], [1, 3, 2]) == pytest.approx((0.5, math.nan, math.nan), nan_ok=True)
+    assert rank_correlation(range(9), range(9)) == pytest.approx((1, math.nan, math.nan), nan_ok=True)
+    assert np.isnan(rank_correlation([1, 1, 1, 1, 1], range(5))).all()
+    assert np.isnan(rank_correlation([], [])).all()
+    with pytest.raises(ValueError, match="equal lengths, got 2 and 3"):
+        rank_correlation([1, 2], [1, 2, 3])
+
+
+def test_the_bootstrap_interval_is_near_students_for_normal_values_and_claims_nothing_of_three() -> None:
+    values = np.random.default_rng(8).normal(98, 0.3, 40)
+    assert bootstrap_interval(values) == pytest.approx(mean_interval(values), abs=0.02)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert bootstrap_interval([1, 2, 3]) == pytest.approx((2, math.nan, math.nan), nan_ok=True)
+    assert bootstrap_interval([2, 2, 2, 2]) == pytest.approx((2, math.nan, math.nan), nan_ok=True)
+    assert np.isnan(bootstrap_interval([])).all()
+
+
+# Real images that synthetic ones are worth
+
+COUNTS = [100, 200, 400, 800]
+
+
+def curve(seeds: int, spread: float = 0.0) -> list[np.ndarray]:
+    """Accuracies of error 2 / sqrt(count): a straight line in the logarithms."""
+    noise = np.random.default_rng(9).normal(0, spread, (4, seeds))
+    return [1 - 2 / math.sqrt(count) + some for count, some in zip(COUNTS, noise, strict=True)]
+
+
+def test_equivalent_images_are_the_inverse_of_a_known_learning_curve() -> None:
+    for images in (150, 300, 777):
+        found = equivalent_images(COUNTS, curve(3), 100, [1 - 2 / math.sqrt(images)] * 3)
+        assert found == pytest.approx((images - 100,) * 3)
+    assert equivalent_images(COUNTS, curve(3), 200, curve(3)[1]).value == pytest.approx(0, abs=1e-6)
+
+
+def test_equivalent_images_beyond_the_curve_are_infinite() -> None:
+    assert equivalent_images(COUNTS, curve(3), 100, [0.99] * 3) == (np.inf,) * 3
+    assert equivalent_images(COUNTS, curve(3), 100, [0.5] * 3) == (-np.inf,) * 3
+    near = equivalent_images(COUNTS, curve(5, 0.003), 400, 1 - 2 / math.sqrt(780) + np.linspace(-0.01, 0.01, 5))
+    assert 300 < near.value < 400
+    assert (math.isfinite(near.low), near.high) == (True, np.inf)
+
+
+def test_equivalent_images_of_one_seed_have_no_interval() -> None:
+    found = equivalent_images(COUNTS, curve(1), 100, [1 - 2 / math.sqrt(300)])
+    assert found == pytest.approx((200, math.nan, math.nan), nan_ok=True)
+
+
+def test_a_learning_curve_that_dips_goes_on_level() -> None:
+    baseline = [[0.8, 0.8], [0.9, 0.9], [0.88, 0.88], [0.95, 0.95]]
+    below, above = (equivalent_images(COUNTS, baseline, 0, [mean, mean]).value for mean in (0.8999, 0.9001))
+    assert below == pytest.approx(200, abs=1)
+    assert above == pytest.approx(400, abs=1)
+
+
+@pytest.mark.parametrize("counts", [[100, 200, 400], [100, 400, 200, 800]])
+def test_a_learning_curve_needs_accuracies_for_ascending_counts(counts: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"accuracies for each of {len(counts)} ascending counts"):
+        equivalent_images(counts, curve(2), 100, [0.9])
+
+
+# Whether 95 % are 95 %
+
+REPEATS = 1500
+"""The share of intervals that cover has a standard deviation of 0.6 points then."""
+TASKS = np.array([-1.0, -0.3, 0.3, 1.0])  # symmetric: the mean of the middle half is 0
+SHIFTS = np.array([0.0, 0.3, 0.6, 0.9])
+
+
+def correlated(rng: np.random.Generator, r: float) -> np.ndarray:
+    return rng.multivariate_normal([0, 0], [[1, r], [r, 1]], 15).T
+
+
+@pytest.mark.parametrize(
+    ("estimate", "truth"),
+    [
+        pytest.param(lambda rng: mean_interval(rng.normal(1, 2, 5)), 1, id="mean, 5"),
+        pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 5), resamples=1000), 1, id="bootstrap, 5"),
+        pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 10), resamples=1000), 1, id="bootstrap, 10"),
+        pytest.param(lambda rng: iqm(rng.normal(TASKS, 0.5, (5, 4)), resamples=1000), 0, id="iqm, 5 seeds of 4 tasks"),
+        pytest.param(
+            lambda rng: probability_of_improvement(
+                rng.normal(SHIFTS, 1, (5, 4)), rng.normal(0, 1, (5, 4)), resamples=500
+            ),
+            stats.norm.cdf(SHIFTS / math.sqrt(2)).mean(),
+            id="probability of improvement, 5 seeds of 4 tasks",
+        ),
+        pytest.param(lambda rng: rank_correlation(*correlated(rng, 0)), 0, id="rank correlation, 15, none"),
+        pytest.param(
+            lambda rng: rank_correlation(*correlated(rng, 0.6)), 6 / math.pi * math.asin(0.3), id="rank correlation, 15"
+        ),
+    ],
+)
+def test_intervals_cover_the_truth_as_often_as_they_promise(estimate: Callable, truth: float) -> None:
+    rng = np.random.default_rng(10)
+    ends = np.array([estimate(rng)[1:3] for _ in range(REPEATS)])
+    covered = float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
+    assert 0.93 <= covered <= 0.97

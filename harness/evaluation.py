@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness import classifier, neighbours
 from harness.classifier import Classifier
-from harness.data import Dataset, Images, stratified_order, to_float
+from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.training import Batches, shown, train
@@ -26,7 +26,6 @@ from harness.training import Batches, shown, train
 JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
 KID_SUBSETS, KID_SUBSET = 50, 1000
-MINIMUM = 10  # images in a reference
 COMPARED = 4000  # samples
 
 
@@ -90,7 +89,8 @@ def conditional_accuracy(
     agrees = (seen == samples.labels).float()
     scores = {"samples/conditional_accuracy": float(agrees.mean())}
     for label in range(num_classes):
-        scores[f"samples/conditional_accuracy_class_{label}"] = float(agrees[samples.labels == label].mean())
+        if (samples.labels == label).any():
+            scores[f"samples/conditional_accuracy_class_{label}"] = float(agrees[samples.labels == label].mean())
         if (seen == label).any():
             scores[f"samples/conditional_precision_class_{label}"] = float(agrees[seen == label].mean())
     return scores
@@ -144,7 +144,7 @@ def quality(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> 
 
     Raises InputError where no test images were read.
     """
-    if len(dataset.test) < 2 * MINIMUM:
+    if len(dataset.test) < MIN_TEST:
         raise InputError(f"quality is measured against test images: {dataset.name} has {len(dataset.test)} here")
     order = stratified_order(dataset.test.labels, seed, "quality")
     half = len(order) // 2
@@ -164,6 +164,7 @@ def _beside(judge: Classifier, images: Images, reference: Images) -> dict[str, f
     ours, theirs = (features(judge, of.images) for of in (images, reference))
     found = neighbours.likeness(ours, theirs)
     spread = neighbours.diversity(ours, images.labels.to(ours.device), theirs, reference.labels.to(ours.device))
+    spread = spread[reference.labels.unique(return_counts=True)[1].to(ours.device) > 1]  # one image alone has none
     return {
         "fid": frechet_distance(judge, images, reference),
         "kid": kernel_distance(judge, images, reference),
@@ -171,7 +172,7 @@ def _beside(judge: Classifier, images: Images, reference: Images) -> dict[str, f
         "recall": found.recall,
         "density": found.density,
         "coverage": found.coverage,
-        "diversity": float(spread.nan_to_num(0).min()),
+        **({"diversity": float(spread.nan_to_num(0).min())} if len(spread) else {}),
     }
 
 

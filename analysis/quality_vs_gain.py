@@ -4,12 +4,10 @@
     python -m analysis.quality_vs_gain --comparison mnist-600 mnist-6000        # of several, as one
     python -m analysis.quality_vs_gain --rows analysis/results/low-data/rows.csv
 
-About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a picture), the quality of
-each arm's samples beside that of real images, and how the figures and the gains go together:
-
-    | figure           |                  ρ, 600 |               ρ, 6000 |                 ρ, all |  n |
-    |:-----------------|------------------------:|----------------------:|-----------------------:|---:|
-    | CAS              |    +0.61 [+0.11, +0.86] | +0.48 [-0.06, +0.80]  |   +0.54 [+0.21, +0.76] | 30 |
+About 15 s on a quiet machine, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a
+picture), the quality of each arm's samples beside that of real images, a row per (n_real, arm), and Spearman's
+correlation of each figure with the gain, a row per figure, a column per n_real and one of all together. The tests'
+golden/quality.md and golden/quality_vs_gain.md show both.
 """
 
 import math
@@ -196,8 +194,8 @@ def shown_quality(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
         "intervals, in the judge's features beside unseen real images. The last row is what other real images get "
         f"there, and for CAS the accuracy of none at the largest n_real, {cells['n_real'].max()}. Diversity is that of "
-        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds are 1 without "
-        "copies."
+        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds "
+        "are 1 without copies."
     )
     headings = ("n_real", "method", "n", *(figure.title for figure in FIGURES.values()))
     return Table(headings, texts, notes=[note, *marks.notes(cells)], group="n_real")

@@ -22,10 +22,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import marks, runs, statistics
+from analysis import marks, runs, statistics, tables
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
-from analysis.tables import Table, folder, number, p_value, seconds, with_interval
+from analysis.tables import Table, number, p_value, seconds, with_interval
 from harness import cli, tracking
 
 HEADINGS = (
@@ -42,7 +42,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    folder(out)
+    tables.made(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")
@@ -171,11 +171,13 @@ def notes(cells: pd.DataFrame) -> list[str]:
         "over the arms of one n_real. Training and sampling: device-seconds of the generator.",
         *marks.notes(cells),
     ]
-    lacking = partnerless(cells)
-    if lacking:
-        cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in lacking)
-        lines.append(f"No finished cell, so its pairs are not counted in n: {cases}.")
-    return lines
+    return lines + missing(cells)
+
+
+def missing(cells: pd.DataFrame) -> list[str]:
+    """The note that names the cells without which others have no partner; none where all are there."""
+    cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in partnerless(cells))
+    return [f"No finished cell, so its pairs are not counted in n: {cases}."] if cases else []
 
 
 def shown(table: pd.DataFrame, under: Sequence[str], signs: Mapping[tuple[int, str], str] | None = None) -> Table:

@@ -47,6 +47,7 @@ GROUPS = {
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
          "device", "numerics"]  # fmt: skip
+NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
@@ -93,21 +94,28 @@ def all_cells(comparisons: Sequence[str], tracking_uri: str | None = None) -> pd
 
 
 def cells(comparison: Sequence[str] = (), rows: Path | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The cells of comparisons, or of a file of rows."""
-    return all_cells(comparison, tracking_uri) if rows is None else read_rows(rows)
+    """The cells that an analysis speaks of: of a file of rows, or of comparisons in a store (by default the newest).
+
+    Raises InputError for both at once.
+    """
+    if rows and comparison:
+        raise InputError("--rows and --comparison exclude each other: give one of them")
+    return read_rows(rows) if rows else all_cells(comparison, tracking_uri)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Cells from a CSV file that `add_rows` wrote. Raises InputError for a file that is none."""
     try:
-        cells = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        cells = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str) | NUMBERS)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as rows of cells: {str(error).splitlines()[0]}") from error
-    lacking = [name for name in ("run_id", *TAGS, "variant", "num_synthetic", "accuracy") if name not in cells]
+    lacking = [name for name in ("run_id", *TAGS, "accuracy", "variant", "num_synthetic") if name not in cells]
     if lacking:
         raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.report --rows wrote")
+    if cells.empty:
+        raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
     cells["variant"] = cells["variant"].fillna("")
-    return checked(cells.astype({"num_synthetic": "Int64"}))
+    return checked(cells)
 
 
 def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -93,17 +93,21 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     """Mean and bootstrap-t interval (Efron & Tibshirani 1993, ch. 12) of independent values, float [n].
 
     The percentile and BCa intervals are too short for the five or ten seeds of a table's row; this one is not,
-    since each resample's mean is measured in its own standard errors. Fewer than four values, or values that do
-    not vary: NaN ends.
+    since each resample's mean is measured in its own standard errors. Resamples of one value again and again have
+    none: their means lie infinitely far off. Fewer than four values, values that do not vary, or so few distinct ones
+    that an end would be infinite: NaN ends.
     """
     sample = vector(values)
     if len(sample) < 4 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
         return Interval(float(sample.mean()) if len(sample) else np.nan, np.nan, np.nan)
     drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample)))
     errors = stats.sem(drawn, axis=1)
-    varied = errors > 0
-    t = (drawn[varied].mean(1) - sample.mean()) / errors[varied]
-    low, high = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2])
+    off = drawn.mean(1) - sample.mean()
+    varied = errors > ROUNDING * magnitude(sample)
+    t = np.where(varied, off / np.where(varied, errors, 1), np.copysign(np.inf, off))
+    low, high = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2], method="inverted_cdf")
+    if not np.isfinite([low, high]).all():
+        return Interval(float(sample.mean()), np.nan, np.nan)
     return Interval(float(sample.mean()), *(float(sample.mean() - end * stats.sem(sample)) for end in (low, high)))
 
 

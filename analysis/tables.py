@@ -91,8 +91,8 @@ class Table:
         return paths
 
 
-def folder(out: Path) -> Path:
-    """A folder for tables, made where it is not there. Raises InputError where it cannot be."""
+def made(out: Path) -> Path:
+    """The folder itself, which is there then. Raises InputError where it cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,5 +146,9 @@ def latex_text(text: str) -> str:
 
 
 def latex_number(text: str) -> str:
-    """A number cell with true signs: +0.42 and <0.001 in mathematics, - as a dash."""
-    return "--" if text == "-" else re.sub(r"[-+<][\d.]+", r"$\g<0>$", text).replace("∞", r"$\infty$")
+    """A number cell with true signs: +0.42, <0.001 and > 59,000 in mathematics, - as a dash."""
+    if text == "-":
+        return "--"
+    signed = r"(?:[<>] ?[-+]?|[-+])[\d.]+(?:,\d{3})*"
+    # in mathematics a bare comma would be followed by a space
+    return re.sub(signed, lambda found: f"${found[0].replace(',', '{,}')}$", text).replace("∞", r"$\infty$")

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ NO_ASSISTANT = """
 localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 """
+VALUES_PX = 400  # from the names of metrics to their values
 SCORES = ("samples/conditional_accuracy", "samples/cas")
 
 
@@ -180,14 +182,22 @@ def _metric(page: Page, name: str) -> Locator:
     """A metric's link on the compare page, whose table draws the rows that are scrolled to."""
     links = page.get_by_title("Plot chart")
     wanted = links.filter(has_text=re.compile(f"^{re.escape(name)}$"))
-    expect(links.first).to_be_visible()
-    last = ""
-    while wanted.count() == 0 and (name_of_last := links.last.text_content() or "") != last:
-        last = name_of_last
-        links.last.scroll_into_view_if_needed()
-        with contextlib.suppress(AssertionError):  # at the table's end
-            expect(links.last).not_to_have_text(last)
+    links.first.scroll_into_view_if_needed()
+    place = links.first.bounding_box()
+    assert place
+    _scroll_to(page, wanted, place["x"] + VALUES_PX, place["y"] + 5)  # there the wheel moves names and values alike
     return wanted
+
+
+def _scroll_to(page: Page, wanted: Locator, x: float, y: float) -> None:
+    """Turn the wheel at a place until something is drawn: MLflow draws what is scrolled to."""
+    until = time.monotonic() + PATIENCE_MS / 1000
+    page.mouse.move(x, y)
+    while wanted.count() == 0:
+        assert time.monotonic() < until, f"{wanted} was not drawn"
+        page.mouse.wheel(0, 150)
+        with contextlib.suppress(AssertionError):
+            expect(wanted).not_to_have_count(0, timeout=500)
 
 
 def _enlarge(page: Page, title: str) -> None:
@@ -195,8 +205,8 @@ def _enlarge(page: Page, title: str) -> None:
     card: Locator = page.get_by_test_id("experiment-view-compare-runs-card").filter(
         has=page.get_by_role("slider"), has_text=title
     )
-    for header in page.get_by_test_id("experiment-view-compare-runs-section-header").all():
-        header.scroll_into_view_if_needed()
+    expect(page.get_by_test_id("experiment-view-compare-runs-section-header").first).to_be_visible()
+    _scroll_to(page, card, SIZE["width"] / 2, SIZE["height"] / 2)
     card.scroll_into_view_if_needed()
     card.get_by_role("button").first.click()
 

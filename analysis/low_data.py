@@ -1,0 +1,393 @@
+"""Gains by the number of real images: with intervals of two kinds, tests of two kinds, and in real images.
+
+    python -m analysis.low_data                                         # of the newest comparison
+    python -m analysis.low_data --comparison mnist-100 mnist-1000       # of several, as one
+    python -m analysis.low_data --rows analysis/results/mnist/rows.csv  # of a file of rows, without a store
+
+About 20 s, most of it imports. It prints three tables, and writes them to outputs/tables (with CSV and LaTeX) beside a
+picture of the learning curves:
+
+    |   n_real | method |   n |          accuracy, % |         gain, points | … |     real images worth |
+    |---------:|:-------|----:|---------------------:|---------------------:|--:|----------------------:|
+    |     1000 | none   |   5 | 95.00 [94.53, 95.47] |                    - | … |                     - |
+    |     1000 | affine |   5 | 96.80 [96.48, 97.12] | +1.80 [+1.57, +2.03] | … | +1,242 [+941, +1,583] |
+
+    |   n_real | method |   n |      p |   p (Holm) |   images won, lost |   p (McNemar) |   seeds better, worse | …
+
+    | method |   n |   sizes |   IQM of the gain, points |
+
+A row per (n_real, method); the arms are those found in the runs' `method` tags.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+from analysis import accuracy_table, runs, statistics, tables
+from analysis.accuracy_table import BASELINE
+from analysis.tables import Table, number, p_value, with_interval
+from harness import cli, tracking
+from harness.errors import InputError
+
+SIGNIFICANT = 0.05
+"""The p below which a seed's McNemar test is counted."""
+
+GAIN_HEADINGS = (
+    "n_real", "method", "n", "accuracy, %", "gain, points", "gain by bootstrap-t, points", "real images worth",
+)  # fmt: skip
+TEST_HEADINGS = (
+    "n_real", "method", "n", "p", "p (Holm)", "images won, lost", "p (McNemar)", "seeds better, worse",
+    "improvement, %", "detectable, points",
+)  # fmt: skip
+IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
+
+
+def main(
+    comparison: tuple[str, ...] = (),
+    rows: Path | None = None,
+    tracking_uri: str | None = None,
+    out: Path = Path("outputs/tables"),
+) -> None:
+    """Print gains, tests and IQMs of the arms at each number of real images; write them as md, csv and tex, and a plot.
+
+    Args:
+        comparison: run ids or unique run names of comparisons, whose cells are taken together; by default the newest
+        rows: a CSV file of cells that is read in place of a store
+        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        out: folder for the files
+    """
+    folder = tables.made(out)
+    paths = write(runs.cells(comparison, rows, tracking_uri), folder)
+    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
+
+
+def write(cells: pd.DataFrame, out: Path) -> list[Path]:
+    """Write low_data_gains, _tests and _iqm (.md, .csv, .tex) and low_data.png of cells into a folder; their paths."""
+    arms = runs.whole_arms(cells)
+    if arms["method"].isin([BASELINE]).all():
+        raise InputError("no cell of an arm beside none: run experiments/compare.py with --methods or --controls")
+    gained, tested, summed = gains(arms), tests(arms), iqms(arms)
+    picture = out / "low_data.png"
+    plot(accuracy_table.pairs(arms)).savefig(picture, dpi=200)
+    return [
+        *gains_shown(gained, gain_notes(arms)).write(out, "low_data_gains", gained),
+        *tests_shown(tested, test_notes(arms)).write(out, "low_data_tests", tested),
+        *iqms_shown(summed, iqm_notes(summed)).write(out, "low_data_iqm", summed),
+        picture,
+    ]
+
+
+# The numbers
+
+
+def gains(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per (n_real, method), in the order of the tables, from the cells of whole arms.
+
+    Accuracies are in percent, gains in percentage points, both of the num_seeds pairs: means with t intervals, and the
+    gain's bootstrap-t interval. `worth_images` is how many more real images without synthetic ones are as good: on the
+    learning curve of `none` over all n_real, -inf or inf beyond it. What a row does not have is NaN.
+    """
+    curve = cells[cells["method"] == BASELINE].groupby("n_real")["accuracy"].apply(np.asarray)
+
+    def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
+        accuracy = statistics.mean_interval(arm["augmented_percent"])
+        points = [] if method == BASELINE else arm["gain_points"].to_numpy()
+        gain = gain_of(arm) if len(points) else statistics.paired_difference([], [])
+        bootstrap = statistics.bootstrap_interval(points)
+        worth = statistics.Estimate(math.nan, math.nan, math.nan)
+        if len(points) and len(curve) > 1:
+            worth = statistics.equivalent_images(curve.index, list(curve), n_real, arm["accuracy"])
+        return {
+            "accuracy_percent": accuracy.mean,
+            "accuracy_low_percent": accuracy.low,
+            "accuracy_high_percent": accuracy.high,
+            "gain_points": gain.mean,
+            "gain_low_points": gain.low,
+            "gain_high_points": gain.high,
+            "bootstrap_low_points": bootstrap.low,
+            "bootstrap_high_points": bootstrap.high,
+            "worth_images": worth.value,
+            "worth_low_images": worth.low,
+            "worth_high_images": worth.high,
+        }
+
+    return by_arm(cells, accuracy_table.pairs(cells), row)
+
+
+def tests(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per (n_real, method) but `none`, from the cells of whole arms: is there a gain at all?
+
+    `p` is the paired t-test's, `p_holm` corrected over the arms of one n_real. McNemar's test is of the num_tested
+    seeds whose two classifiers' answers are known: won_images and lost_images are the test images that the arm's alone
+    or none's alone got right, over the seeds; num_better and num_worse the seeds with a p below SIGNIFICANT.
+    `improvement` (0 … 1) is how likely one of the arm's runs beats one of none's; `detectable_points` is the gain that
+    as many seeds with this spread show with 80 % power.
+    """
+    answers = answers_of(cells)
+
+    def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
+        gain = gain_of(arm)
+        counts = [
+            statistics.mcnemar_test(answers[n_real, method, seed], answers[n_real, BASELINE, seed])
+            for seed in arm["seed"]
+            if (n_real, method, seed) in answers and (n_real, BASELINE, seed) in answers
+        ]
+        together = statistics.combined_mcnemar(counts)
+        clear = [each.only_treated > each.only_baseline for each in counts if each.p < SIGNIFICANT]
+        better = statistics.Estimate(math.nan, math.nan, math.nan)
+        if len(arm):
+            scores = (arm[name].to_numpy()[:, None] for name in ("augmented_percent", "baseline_percent"))
+            better = statistics.probability_of_improvement(*scores)
+        return {
+            "p": gain.p,
+            "p_holm": math.nan,
+            "num_tested": len(counts),
+            "won_images": together.only_treated,
+            "lost_images": together.only_baseline,
+            "p_mcnemar": together.p,
+            "num_better": clear.count(True),
+            "num_worse": clear.count(False),
+            "improvement": better.value,
+            "improvement_low": better.low,
+            "improvement_high": better.high,
+            "detectable_points": statistics.detectable_effect(arm["gain_points"]),
+        }
+
+    table = by_arm(cells[cells["method"] != BASELINE], accuracy_table.pairs(cells), row)
+    table["p_holm"] = table.groupby("n_real")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
+    return table
+
+
+def iqms(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row per method but `none`: the interquartile mean of its gains, in points, over all n_real of the cells.
+
+    Each n_real is a task; taken are the num_seeds seeds that the method has at all of them. The interval resamples
+    seeds within each n_real.
+    """
+    paired = accuracy_table.pairs(cells)
+    sizes = cells["n_real"].unique()
+    methods = cells.loc[cells["method"] != BASELINE, "method"].drop_duplicates().sort_values(key=accuracy_table.rank)
+    rows = []
+    for method in methods:
+        scores = paired[paired["method"] == method].pivot(index="seed", columns="n_real", values="gain_points")
+        scores = scores.reindex(columns=sizes).dropna()
+        estimate = statistics.Estimate(math.nan, math.nan, math.nan)
+        if len(scores):
+            estimate = statistics.iqm(scores)
+        rows.append(
+            {
+                "method": method,
+                "num_seeds": len(scores),
+                "num_sizes": len(sizes),
+                "iqm_points": estimate.value,
+                "iqm_low_points": estimate.low,
+                "iqm_high_points": estimate.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def by_arm(
+    cells: pd.DataFrame,
+    paired: pd.DataFrame,
+    row: Callable[[pd.DataFrame, int, str], dict[str, float]],
+) -> pd.DataFrame:
+    """A row per (n_real, method) of the cells: `row` of the arm's rows of `accuracy_table.pairs`, n_real and method."""
+    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=accuracy_table.rank)
+    parts = {
+        (n_real, method): paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
+        for n_real, method in arms.itertuples(index=False)
+    }
+    return pd.DataFrame(
+        [
+            {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method)
+            for (n_real, method), arm in parts.items()
+        ]
+    )
+
+
+def gain_of(arm: pd.DataFrame) -> statistics.Difference:
+    """The gain of an arm's rows of `accuracy_table.pairs`."""
+    return statistics.paired_difference(arm["augmented_percent"], arm["baseline_percent"])
+
+
+def answers_of(cells: pd.DataFrame) -> dict[tuple[int, str, int], np.ndarray]:
+    """Which test images a cell got right, bool [n], by (n_real, method, seed); without the cells that do not say.
+
+    Raises InputError for a text that is no such list.
+    """
+    found = {}
+    for cell in cells[cells["right"].notna()].to_dict("records"):
+        try:
+            found[cell["n_real"], cell["method"], cell["seed"]] = tracking.unpacked(cell["right"])
+        except ValueError as error:
+            raise InputError(f"cell {cell['run_id']} does not say which test images it got right ({error}); "
+                             "read it from its store again") from error  # fmt: skip
+    return found
+
+
+# The words
+
+
+def gain_notes(cells: pd.DataFrame) -> list[str]:
+    """What stands under the table of gains."""
+    sizes = sorted(cells.loc[cells["method"] == BASELINE, "n_real"].unique())
+    curve = ", ".join(f"{n_real:,}" for n_real in sizes)
+    worth = (
+        "Real images worth: how many more real images without synthetic ones are as accurate, on none's learning curve "
+        f"over {curve} images; with > or < where that lies beyond what the curve measured."
+        if len(sizes) > 1
+        else "What a gain is worth in real images needs none's learning curve, so cells of two n_real or more."
+    )
+    return [
+        f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with 95 % "
+        "intervals, t where nothing else is said (from two seeds on; bootstrap-t from four, with gains that differ). "
+        "Gain: difference to none, paired by seed.",
+        worth,
+        *accuracy_table.missing(cells),
+    ]
+
+
+def test_notes(cells: pd.DataFrame) -> list[str]:
+    """What stands under the table of tests."""
+    lines = [
+        "p: paired t-test over n seeds, and Holm-corrected over the arms of one n_real. McNemar: test images that only "
+        "the arm's classifier or only none's got right, over all seeds, with the exact test's p; seeds in which the "
+        f"test alone is below {SIGNIFICANT}. It speaks of these classifiers, the t-test of seeds to come. Improvement: "
+        "how likely a run of the arm beats one of none's, with a bootstrap interval. Detectable: the gain that n seeds "
+        "with this spread show with 80 % power."
+    ]
+    unknown = cells.loc[cells["right"].isna()]
+    if len(unknown):
+        lines.append(f"{len(unknown)} of {len(cells)} cells do not say which images they got right; McNemar's test is "
+                     "of the seeds whose two cells do.")  # fmt: skip
+    return lines
+
+
+def iqm_notes(table: pd.DataFrame) -> list[str]:
+    """What stands under the table of IQMs."""
+    lines = [
+        "Interquartile mean (Agarwal et al. 2021) of the gains over all n_real and the n seeds that the arm has at "
+        "each of them, with a 95 % stratified bootstrap interval (from two seeds on)."
+    ]
+    if table["num_seeds"].nunique() > 1:
+        lines.append("The arms have different seeds; those of fewer lack cells.")
+    return lines
+
+
+def gains_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
+    """`gains` as they are printed."""
+    most, least = (table["n_real"].max(), table["n_real"].min()) if len(table) else (0, 0)
+    texts = [
+        [
+            str(row["n_real"]),
+            row["method"],
+            str(row["num_seeds"]),
+            with_interval(row["accuracy_percent"], row["accuracy_low_percent"], row["accuracy_high_percent"]),
+            with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+            ends(row["bootstrap_low_points"], row["bootstrap_high_points"]),
+            worth_words(row, least - row["n_real"], most - row["n_real"]),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return Table(GAIN_HEADINGS, texts, notes=under, group="n_real")
+
+
+def ends(low: float, high: float) -> str:
+    """An interval alone, such as [-0.10, +0.74]."""
+    return "-" if math.isnan(low) else f"[{low:+z.2f}, {high:+z.2f}]"
+
+
+def worth_words(row: dict, least: int, most: int) -> str:
+    """A number of images with its interval, such as +1,200 [+300, > 9,000]; beyond `least` and `most` none is known."""
+    names = ("worth_images", "worth_low_images", "worth_high_images")
+    value, low, high = (bounded(row[name], least, most) for name in names)
+    return value if low == "-" else f"{value} [{low}, {high}]"
+
+
+def bounded(images: float, least: int, most: int) -> str:
+    if math.isinf(images):
+        return f"> {most:,}" if images > 0 else f"< {least:,}"
+    return number(images, "+z,.0f")
+
+
+def tests_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
+    """`tests` as they are printed."""
+    texts = []
+    for row in table.to_dict("records"):
+        counted = row["num_tested"] > 0
+        texts.append(
+            [
+                str(row["n_real"]),
+                row["method"],
+                str(row["num_seeds"]),
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
+                f"{row['won_images']}, {row['lost_images']}" if counted else "-",
+                p_value(row["p_mcnemar"]),
+                f"{row['num_better']}, {row['num_worse']} of {row['num_tested']}" if counted else "-",
+                percent(row["improvement"], row["improvement_low"], row["improvement_high"]),
+                number(row["detectable_points"]),
+            ]
+        )
+    return Table(TEST_HEADINGS, texts, notes=under, group="n_real")
+
+
+def percent(*estimate: float) -> str:
+    return with_interval(*(100 * share for share in estimate), style=".0f")
+
+
+def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
+    """`iqms` as they are printed."""
+    texts = [
+        [
+            row["method"],
+            str(row["num_seeds"]),
+            str(row["num_sizes"]),
+            with_interval(row["iqm_points"], row["iqm_low_points"], row["iqm_high_points"], "+z.2f"),
+        ]
+        for row in table.to_dict("records")
+    ]
+    return Table(IQM_HEADINGS, texts, notes=under)
+
+
+# The picture
+
+
+def plot(paired: pd.DataFrame) -> Figure:
+    """Test error by the number of real images, both axes logarithmic: a line with 95 % band per arm. From `pairs`."""
+    errors = paired.assign(error_percent=100 - paired["augmented_percent"])
+    arms = errors["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
+    sizes = sorted(errors["n_real"].unique())
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    panel = figure.subplots()
+    if errors.empty:
+        return figure
+    sns.lineplot(
+        errors, x="n_real", y="error_percent", hue="method", hue_order=arms, style="method", style_order=arms,
+        dashes=False, markers=True, palette=sns.color_palette("colorblind", len(arms)), errorbar=accuracy_table.ends,
+        err_kws={"alpha": 0.12, "linewidth": 0}, ax=panel,
+    )  # fmt: skip
+    panel.set_xscale("log")
+    panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes])
+    panel.xaxis.set_minor_locator(NullLocator())
+    shown = errors.loc[errors["error_percent"] > 0, "error_percent"]
+    if len(shown):  # the lower end of a band may be below zero, which has no place on this axis
+        panel.set_yscale("log")
+        panel.set_ylim(0.8 * shown.min(), 1.25 * shown.max())
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.set(xlabel="real images", ylabel="test error [%]")
+    sns.despine(ax=panel)
+    return figure
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,231 @@
+"""How much synthetic data: the gain over the number of synthetic images, and over their share of a batch.
+
+    python experiments/compare.py --dataset mnist --amounts 0.5 1 2 5 --shares 0.25 0.5 0.75      # makes the cells
+    python -m analysis.sweeps                                           # of the newest comparison
+    python -m analysis.sweeps --rows analysis/results/mnist/rows.csv    # of a file of rows, without a store
+
+About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV and LaTeX, and one picture of both), a
+table for the amounts and one for the shares, where there are cells of them:
+
+    |   n_real | method |   synthetic / real |   images |   n |          accuracy, % |         gain, points |
+    |---------:|:-------|-------------------:|---------:|----:|---------------------:|---------------------:|
+    |      100 | ddpm   |                  0 |        0 |   5 | 87.60 [86.81, 88.39] |                +0.00 |
+    |      100 | ddpm   |                0.5 |       50 |   5 | 88.68 [87.99, 89.37] | +1.08 [+0.32, +1.84] |
+    |      100 | ddpm   |     20 (whole set) |    2,000 |   5 | 89.28 [88.59, 89.97] | +1.68 [+0.92, +2.44] |
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from analysis import accuracy_table, runs, statistics, tables
+from analysis.accuracy_table import BASELINE
+from analysis.tables import Table, with_interval
+from harness import cli
+from harness.errors import InputError
+
+SWEEPS = {"amount": r"([\d.e+-]+)x", "share": r"share=([\d.e+-]+)"}
+"""A cell's variant in each sweep."""
+LABELS = {"amount": "synthetic / real images", "share": "synthetic share of a batch"}
+HEADINGS = {
+    "amount": ("n_real", "method", "synthetic / real", "images", "n", "accuracy, %", "gain, points"),
+    "share": ("n_real", "method", "synthetic share", "n", "accuracy, %", "gain, points"),
+}
+
+
+def main(
+    comparison: tuple[str, ...] = (),
+    rows: Path | None = None,
+    tracking_uri: str | None = None,
+    out: Path = Path("outputs/tables"),
+) -> None:
+    """Print the gain by the amount of synthetic images and by their share; write both as md, csv and tex, and a plot.
+
+    Args:
+        comparison: run ids or unique run names of comparisons, whose cells are taken together; by default the newest
+        rows: a CSV file of cells that is read in place of a store
+        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        out: folder for the files
+    """
+    folder = tables.made(out)
+    paths = write(runs.cells(comparison, rows, tracking_uri), folder)
+    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
+
+
+def write(cells: pd.DataFrame, out: Path) -> list[Path]:
+    """Write sweep_amount and sweep_share (.md, .csv, .tex), where there are such, and sweeps.png; their paths."""
+    swept = placed(cells)
+    found = {sweep: points(swept, sweep) for sweep in SWEEPS}
+    found = {sweep: table for sweep, table in found.items() if len(table)}
+    if not found:
+        raise InputError("no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the "
+                         "comparison's other flags, adds them")  # fmt: skip
+    picture = out / "sweeps.png"
+    plot(found).savefig(picture, dpi=200)
+    tables_of = {sweep: shown(table, sweep, notes(swept, sweep)) for sweep, table in found.items()}
+    written = [tables_of[sweep].write(out, f"sweep_{sweep}", table) for sweep, table in found.items()]
+    return [*(path for paths in written for path in paths), picture]
+
+
+# The numbers
+
+
+def placed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with their places in the sweeps: `amount` in multiples of n_real, `share` 0 … 1, NaN where in none.
+
+    A whole arm has the amount of its samples, the arm `none` is the beginning of both.
+    """
+    placed = cells.copy()
+    for sweep, pattern in SWEEPS.items():
+        placed[sweep] = placed["variant"].str.extract(f"^{pattern}$", expand=False).astype(float)
+        placed.loc[placed["method"] == BASELINE, sweep] = 0.0
+    whole = (placed["variant"] == "") & (placed["method"] != BASELINE)
+    placed.loc[whole, "amount"] = (placed["num_synthetic"] / placed["n_real"]).astype(float)
+    return placed
+
+
+def points(placed: pd.DataFrame, sweep: str) -> pd.DataFrame:
+    """One row per n_real, method and value of a sweep, ascending; of the methods that have cells of it at that n_real.
+
+    The first row of each is the arm `none`, which gains nothing. Accuracies are in percent, gains in
+    percentage points: means of num_seeds pairs with their 95 % t intervals, NaN where there is none. `whole` marks
+    the arm with all its samples.
+    """
+    paired = accuracy_table.pairs(placed)
+    arms = placed[swept(placed, sweep)][["n_real", "method"]].drop_duplicates()
+    rows = []
+    for n_real, method in arms.sort_values(["n_real", "method"]).itertuples(index=False):
+        here = paired[(paired["n_real"] == n_real) & paired["method"].isin([BASELINE, method])]
+        places = placed[(placed["n_real"] == n_real) & (placed["method"] == method) & placed[sweep].notna()]
+        values = places[[sweep, "variant"]].drop_duplicates().sort_values([sweep, "variant"], ascending=[True, False])
+        rows.append(row(here[here["method"] == BASELINE], n_real, method, sweep, 0.0, False))
+        for value, variant in values.itertuples(index=False):
+            own = here[(here["method"] == method) & (here["variant"] == variant)]
+            rows.append(row(own, n_real, method, sweep, value, variant == ""))
+    return pd.DataFrame(rows)
+
+
+def swept(placed: pd.DataFrame, sweep: str) -> pd.Series:
+    """Which cells are of a sweep and of nothing else."""
+    return (placed["variant"] != "") & placed[sweep].notna()
+
+
+def row(pairs: pd.DataFrame, n_real: int, method: str, sweep: str, value: float, whole: bool) -> dict[str, object]:
+    """What is said of one value of a sweep, from its rows of `accuracy_table.pairs`."""
+    accuracy = statistics.mean_interval(pairs["augmented_percent"])
+    gain = statistics.paired_difference(pairs["augmented_percent"], pairs["baseline_percent"])
+    return {
+        "n_real": n_real,
+        "method": method,
+        sweep: value,
+        "whole": whole,
+        "num_seeds": len(pairs),
+        "accuracy_percent": accuracy.mean,
+        "accuracy_low_percent": accuracy.low,
+        "accuracy_high_percent": accuracy.high,
+        "gain_points": gain.mean,
+        "gain_low_points": gain.low,
+        "gain_high_points": gain.high,
+        "run_ids": " ".join(pairs["run_id"]),
+    }
+
+
+def missing(placed: pd.DataFrame, sweep: str) -> list[str]:
+    """The seeds that a value of a sweep lacks of those that its n_real has, or that `none` lacks, as "n_real …".
+
+    A value without any cell is not expected: a sweep leaves out what there are too few samples for.
+    """
+    taken = placed[swept(placed, sweep) | (placed["method"] == BASELINE)]
+    cases = []
+    for n_real, here in taken.groupby("n_real"):
+        seeds = set(here["seed"])
+        for (method, variant), own in here.groupby(["method", "variant"]):
+            title = f"n_real {n_real}, {method} {variant}".strip()
+            cases += [f"{title}, seed {seed}" for seed in sorted(seeds - set(own["seed"]))]
+        if not (here["method"] == BASELINE).any():
+            cases.append(f"n_real {n_real}, {BASELINE}")
+    return cases
+
+
+# The words
+
+
+def notes(placed: pd.DataFrame, sweep: str) -> list[str]:
+    """What stands under a sweep's table."""
+    about = {
+        "amount": "The synthetic images' share of a batch is their share of all images, at most one half, where the "
+        "classifier's --synthetic-share does not say otherwise: below as many synthetic images as real ones it falls "
+        "with the amount.",
+        "share": "All of a generator's samples are drawn from, whatever their share; the batch keeps its size, so that "
+        "real images make room.",
+    }
+    lines = [
+        f"Data set {placed['dataset'].iloc[0]}, judge {placed['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
+        "intervals. Gain: difference to none, the first row, paired by seed. The intervals are not corrected for the "
+        "number of values: the best of many looks better than it is.",
+        about[sweep],
+    ]
+    lacking = "; ".join(missing(placed, sweep))
+    return lines + ([f"No finished cell, so its pairs are not counted in n: {lacking}."] if lacking else [])
+
+
+def shown(table: pd.DataFrame, sweep: str, under: Sequence[str]) -> Table:
+    """`points` as they are printed."""
+    texts = []
+    for row in table.to_dict("records"):
+        place = f"{row[sweep]:g}" + (" (whole set)" if row["whole"] else "")
+        texts.append(
+            [
+                str(row["n_real"]),
+                row["method"],
+                place,
+                *([f"{round(row['amount'] * row['n_real']):,}"] if sweep == "amount" else []),
+                str(row["num_seeds"]),
+                with_interval(row["accuracy_percent"], row["accuracy_low_percent"], row["accuracy_high_percent"]),
+                with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+            ]
+        )
+    return Table(HEADINGS[sweep], texts, notes=under, group="n_real")
+
+
+# The picture
+
+
+def plot(found: dict[str, pd.DataFrame]) -> Figure:
+    """Gain by a sweep's values, a row of panels per sweep, a panel per n_real: means, 95 % intervals. From `points`."""
+    every = pd.concat(found.values())
+    sizes, methods = sorted(every["n_real"].unique()), sorted(every["method"].unique())
+    colours = dict(zip(methods, sns.color_palette("colorblind", len(methods)), strict=True))
+    figure = Figure(figsize=(1.2 + 3.6 * len(sizes), 0.6 + 3 * len(found)), layout="constrained")
+    panels = figure.subplots(len(found), len(sizes), squeeze=False)
+    for line, (sweep, table) in zip(panels, found.items(), strict=True):
+        for panel, n_real in zip(line, sizes, strict=True):
+            draw(panel, table[table["n_real"] == n_real], sweep, colours)
+            panel.set(title=f"{n_real:,} real images", xlabel=LABELS[sweep], ylabel="gain over none [points]")
+            sns.despine(ax=panel)
+    return figure
+
+
+def draw(panel: Axes, table: pd.DataFrame, sweep: str, colours: dict[str, tuple[float, float, float]]) -> None:
+    """One panel: a line per method."""
+    panel.axhline(0, color="0.6", linewidth=1, zorder=0)
+    for place, (method, own) in enumerate(table.groupby("method")):
+        reach = own[["gain_low_points", "gain_high_points"]].sub(own["gain_points"], axis=0).abs().fillna(0.0)
+        panel.errorbar(own[sweep], own["gain_points"], reach.to_numpy().T, label=method, color=colours[str(method)],
+                       marker="o", markersize=4, linewidth=1.2, elinewidth=1, capsize=2 + place)  # fmt: skip
+    if len(table):
+        panel.legend(frameon=False, fontsize=8)
+    if sweep == "amount" and len(table):
+        values = sorted(table[sweep].unique())
+        panel.set_xscale("symlog", linthresh=min(value for value in values if value > 0), linscale=0.5)
+        panel.set_xticks(values, [f"{value:g}" for value in values])
+        panel.xaxis.set_minor_locator(NullLocator())
+
+
+if __name__ == "__main__":
+    cli.main(main)

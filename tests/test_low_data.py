@@ -1,0 +1,281 @@
+"""Gains by the number of real images: stored tables to the letter, figures by hand and by scipy."""
+
+import contextlib
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from known_cells import LOST, RIGHT, known_cells
+from scipy import stats
+
+from analysis import low_data, runs, statistics, tables
+from harness.errors import InputError
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ("low_data_gains", "low_data_tests", "low_data_iqm")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that `main` writes of a file of rows, and as `said` what it prints."""
+    folder = tmp_path_factory.mktemp("tables")
+    runs.add_rows(known_cells(), folder.parent / "rows.csv")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        low_data.main(rows=folder.parent / "rows.csv", tracking_uri="sqlite:///never-read.db", out=folder)
+    folder.with_name("said").write_text(said.getvalue(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gains() -> pd.DataFrame:
+    return low_data.gains(known_cells(sweeps=False)).set_index(["n_real", "method"])
+
+
+@pytest.fixture(scope="module")
+def tests() -> pd.DataFrame:
+    return low_data.tests(known_cells(sweeps=False)).set_index(["n_real", "method"])
+
+
+def points(n_real: int, arm: str) -> np.ndarray:
+    counts = RIGHT[n_real][arm]
+    return (np.array(counts) - RIGHT[n_real]["none"][: len(counts)]) / 10
+
+
+# The files
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.md" for name in NAMES), "low_data_gains.tex"])
+def test_the_files_are_those_stored(name: str, written: Path) -> None:
+    text, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (written, GOLDEN))
+    assert text == golden, f"if this is what it should be: cp {written / name} {GOLDEN / name}"
+
+
+def test_every_table_is_there_in_three_forms_and_a_picture(written: Path) -> None:
+    expected = {f"{name}.{suffix}" for name in NAMES for suffix in ("md", "csv", "tex")} | {"low_data.png"}
+    assert {path.name for path in written.iterdir()} == expected
+    assert written.joinpath("low_data.png").read_bytes().startswith(b"\x89PNG")
+    assert "ddpm,4,3," in written.joinpath("low_data_iqm.csv").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_latex_has_as_many_cells_in_every_row_as_columns_and_true_signs(name: str, written: Path) -> None:
+    text = written.joinpath(f"{name}.tex").read_text()
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({len(line.split(" & ")) for line in rows}) == 1
+    assert text.count("$") % 2 == 0
+    assert text.isascii()
+    assert not {"<", ">"} & set("".join("".join(rows).split("$")[::2]))  # outside mathematics these print as ¡ and ¿
+
+
+def test_a_number_of_images_in_latex() -> None:
+    assert tables.latex_number("> 59,000 [< -900, +1,234]") == "$> 59{,}000$ [$< -900$, $+1{,}234$]"
+
+
+def test_what_is_printed_are_the_tables(written: Path) -> None:
+    texts = [written.joinpath(f"{name}.md").read_text(encoding="utf-8") for name in NAMES]
+    assert written.with_name("said").read_text(encoding="utf-8") == "\n".join(texts)
+
+
+# The numbers
+
+
+def test_a_gain_and_its_interval_are_scipys(gains: pd.DataFrame) -> None:
+    row, differences = gains.loc[(100, "affine")], points(100, "affine")
+    test = stats.ttest_1samp(differences, 0)
+    assert row["gain_points"] == pytest.approx(3.26)
+    assert (row["gain_low_points"], row["gain_high_points"]) == pytest.approx(tuple(test.confidence_interval()))
+    assert row["accuracy_percent"] == pytest.approx(90.86)
+    bootstrap = statistics.bootstrap_interval(differences)
+    assert (row["bootstrap_low_points"], row["bootstrap_high_points"]) == pytest.approx(bootstrap[1:])
+
+
+def test_a_gain_is_worth_the_images_at_which_the_baselines_curve_is_as_good(gains: pd.DataFrame) -> None:
+    """Between 100 images with 12.4 % errors and 1,000 with 5 % straight in both logarithms; ddpm has 10.72 %."""
+    tenfold = math.log(12.4 / 10.72) / math.log(12.4 / 5.0)
+    row = gains.loc[(100, "ddpm")]
+    assert row["worth_images"] == pytest.approx(100 * 10**tenfold - 100)
+    assert row["worth_low_images"] < row["worth_images"] < row["worth_high_images"]
+
+
+def test_a_gain_beyond_the_curve_is_worth_more_than_was_measured(gains: pd.DataFrame) -> None:
+    assert gains.loc[(10000, "affine"), "worth_images"] == math.inf
+    below = known_cells(sweeps=False).query("method in ['none', 'affine', 'gan']")
+    below.loc[(below["n_real"] == 1000) & (below["method"] == "gan"), "accuracy"] -= 0.3
+    table = low_data.gains(below)
+    assert table.set_index(["n_real", "method"]).loc[(1000, "gan"), "worth_images"] == -math.inf
+    text = low_data.gains_shown(table, []).markdown()
+    assert "< -900 [< -900, < -900]" in text
+    above = below.assign(accuracy=below["accuracy"].where(below["method"] != "gan", 0.999 + below["seed"] * 1e-4))
+    assert "> 9,900 [> 9,900, > 9,900]" in low_data.gains_shown(low_data.gains(above), []).markdown()
+
+
+def test_one_size_is_no_learning_curve() -> None:
+    cells = known_cells(sweeps=False).query("n_real == 100")
+    table = low_data.gains(cells)
+    assert table["worth_images"].isna().all()
+    assert "needs none's learning curve" in low_data.gain_notes(cells)[1]
+
+
+@pytest.mark.parametrize("arm", ["affine", "gan"])
+def test_mcnemar_counts_the_images_of_all_seeds(tests: pd.DataFrame, arm: str) -> None:
+    row = tests.loc[(100, arm)]
+    lost = 5 * LOST[arm]
+    won = lost + round(10 * points(100, arm).sum())
+    assert (row["won_images"], row["lost_images"], row["num_tested"]) == (won, lost, 5)
+    assert row["p_mcnemar"] == pytest.approx(stats.binomtest(won, won + lost).pvalue)
+
+
+def test_a_seed_is_better_or_worse_where_its_own_test_is_below_five_percent(tests: pd.DataFrame) -> None:
+    lost = LOST["gan"]
+    won = lost + 10 * points(10000, "gan")
+    p = [stats.binomtest(round(each), round(each) + lost).pvalue for each in won]
+    assert [each < 0.05 for each in p] == [False, True, False, False, False]
+    counts = tests[["num_better", "num_worse"]]
+    assert counts.loc[(10000, "gan")].tolist() == [0, 1]
+    assert counts.loc[(100, "affine")].tolist() == [5, 0]
+
+
+def test_improvement_is_the_share_of_pairs_of_runs_that_are_won(tests: pd.DataFrame) -> None:
+    u = stats.mannwhitneyu(RIGHT[1000]["ddpm"], RIGHT[1000]["none"]).statistic
+    assert tests.loc[(1000, "ddpm"), "improvement"] == pytest.approx(u / 25)
+
+
+def test_the_detectable_gain_has_a_power_of_eighty_percent(tests: pd.DataFrame) -> None:
+    differences = points(100, "ddpm")
+    shift = tests.loc[(100, "ddpm"), "detectable_points"] / stats.sem(differences)
+    critical = stats.t.ppf(0.975, 4)
+    power = stats.nct.sf(critical, 4, shift) + stats.nct.cdf(-critical, 4, shift)
+    assert power == pytest.approx(0.8, abs=1e-4)
+
+
+def test_holm_is_over_the_arms_of_one_n_real(tests: pd.DataFrame) -> None:
+    here = tests.loc[1000]
+    assert here["p_holm"].tolist() == pytest.approx(statistics.holm(here["p"]).tolist())
+    assert here.loc["affine", "p"] == pytest.approx(stats.ttest_1samp(points(1000, "affine"), 0).pvalue)
+
+
+def test_the_iqm_is_over_the_seeds_that_an_arm_has_at_every_size() -> None:
+    table = low_data.iqms(known_cells(sweeps=False)).set_index("method")
+    scores = np.stack([points(n_real, "ddpm")[:4] for n_real in RIGHT], 1)
+    assert table.loc["ddpm", "num_seeds"] == 4
+    assert table.loc["ddpm", "iqm_points"] == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
+    assert table.loc["affine", ["num_seeds", "num_sizes"]].tolist() == [5, 3]
+    assert (table["iqm_low_points"] < table["iqm_points"]).all()
+    assert list(table.index) == ["duplicate", "affine", "ddpm", "gan", "gan-filtered"]
+
+
+def test_an_arm_that_one_size_lacks_has_no_iqm() -> None:
+    cells = known_cells(sweeps=False).query("method != 'gan' or n_real != 100")
+    row = low_data.iqms(cells).set_index("method").loc["gan"]
+    assert row["num_seeds"] == 0
+    assert math.isnan(row["iqm_points"])
+
+
+def test_few_distinct_gains_have_no_bootstrap_interval() -> None:
+    """Of five gains with two values a twelfth of the resamples have but one of them, and so no spread at all."""
+    assert np.isnan(statistics.bootstrap_interval([0.5, 0.4, 0.5, 0.4, 0.4])[1:]).all()
+    found = statistics.bootstrap_interval([0.5, 0.41, 0.52, 0.4, 0.45])
+    assert found.low < 0.456 < found.high < 1
+
+
+# What is missing
+
+
+def test_one_seed_gives_means_and_claims_nothing_else() -> None:
+    arms = known_cells(sweeps=False).query("seed == 0")
+    low_data.plot(low_data.accuracy_table.pairs(arms))
+    gains, tests = low_data.gains(arms), low_data.tests(arms)
+    ends = ["gain_low_points", "bootstrap_low_points", "accuracy_low_percent", "worth_low_images"]
+    assert gains[ends].isna().all(axis=None)
+    assert gains["gain_points"].notna().sum() == 15
+    assert tests[["p", "p_holm", "improvement_low", "detectable_points"]].isna().all(axis=None)
+    assert tests["p_mcnemar"].notna().all()  # of two classifiers it can speak
+    assert "[" not in low_data.gains_shown(gains, []).markdown()
+    assert "[" not in low_data.iqms_shown(low_data.iqms(arms), []).markdown()
+
+
+def test_cells_that_do_not_say_what_they_got_right_are_counted_out_and_said() -> None:
+    cells = known_cells(sweeps=False)
+    cells.loc[(cells["method"] == "gan") & (cells["seed"] < 2), "right"] = None
+    cells.loc[cells["method"] == "affine", "right"] = None
+    tests = low_data.tests(cells.query("n_real == 100")).set_index(["n_real", "method"])
+    assert tests.loc[(100, "gan"), "num_tested"] == 3
+    assert math.isnan(tests.loc[(100, "affine"), "p_mcnemar"])
+    assert low_data.test_notes(cells)[-1].startswith("21 of 89 cells do not say")
+    texts = low_data.tests_shown(tests.reset_index(), []).rows
+    assert texts[1][5:8] == ["-", "-", "-"]
+
+
+def test_without_a_baseline_the_arms_stay_with_no_pairs(tmp_path: Path) -> None:
+    arms = known_cells().query("method != 'none'")
+    low_data.write(arms, tmp_path)
+    assert low_data.gains(runs.whole_arms(arms))["num_seeds"].eq(0).all()
+
+
+def test_sweeps_are_no_arms(gains: pd.DataFrame, written: Path) -> None:
+    assert len(written.joinpath("low_data_gains.csv").read_text().splitlines()) == 1 + len(gains)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [("method == 'none'", "no cell of an arm beside none"), ("variant != ''", "no cell of an arm beside none")],
+)
+def test_cells_without_arms_are_refused(query: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        low_data.write(known_cells().query(query), tmp_path)
+
+
+def test_answers_that_are_none_are_refused() -> None:
+    cells = known_cells(sweeps=False)
+    cells.loc[0, "right"] = "1000:broken"
+    with pytest.raises(InputError, match="cell none-whole-100-0 does not say which test images it got right"):
+        low_data.tests(cells)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"cannot be read as rows of cells: .*No such file"),
+        ("", "cannot be read as rows of cells: No columns"),
+        ("run_id,method\na,b\n", "has no column dataset: give a file"),
+        ("run_id,method,dataset,n_real,seed,judge,accuracy,variant,num_synthetic\n", "has no row: give a file"),
+        ("run_id,method,dataset,n_real,seed,judge,accuracy,variant,num_synthetic\na,b,c,many,0,j,1,,0\n", "many"),
+    ],
+)
+def test_a_file_that_holds_no_rows_is_refused_in_a_line(content: str | None, message: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    if content is not None:
+        rows.write_text(content)
+    with pytest.raises(InputError, match=message) as refused:
+        low_data.main(rows=rows, out=tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_rows_and_comparisons_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--rows and --comparison exclude each other"):
+        runs.cells(["mnist"], tmp_path / "rows.csv")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_cell_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
+        low_data.main(rows=tmp_path / "never-read.csv", out=tmp_path / "file")
+
+
+# The picture
+
+
+def test_the_picture_has_a_line_per_arm_and_its_band() -> None:
+    figure = low_data.plot(low_data.accuracy_table.pairs(known_cells(sweeps=False)))
+    (panel,) = figure.axes
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == list(RIGHT[100])
+    assert len(panel.collections) == len(RIGHT[100])  # bands
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["100", "1,000", "10,000"]
+    assert 0 < panel.get_ylim()[0] < 0.8

@@ -18,7 +18,7 @@ About 15 s, most of it imports. It prints, and writes to outputs/tables (with CS
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from analysis import accuracy_table, runs, statistics, tables
 from analysis.accuracy_table import BASELINE, CONTROLS
+from analysis.pages import Section
 from analysis.tables import Table, seconds, with_interval
 from harness import cli
 from harness.errors import InputError
@@ -44,13 +45,15 @@ CHOICE_HEADINGS = (
     "n_real", "budget, s", "of all arms", "its gain, points", "of generators", "gain, points", "cost, s",
 )  # fmt: skip
 
+BUDGETS_S = (60.0, 600.0, 3600.0)
+
 
 def main(
     comparison: tuple[str, ...] = (),
     rows: Path | None = None,
     tracking_uri: str | None = None,
     out: Path = Path("outputs/tables"),
-    budgets: tuple[float, ...] = (60, 600, 3600),
+    budgets: tuple[float, ...] = BUDGETS_S,
 ) -> None:
     """Print cost against gain and what to take within a budget; write both as md, csv and tex, and a plot.
 
@@ -73,15 +76,22 @@ def write(cells: pd.DataFrame, out: Path, budgets: Sequence[float]) -> list[Path
     arms = runs.whole_arms(cells)
     if arms["method"].isin([BASELINE]).all():
         raise InputError("no cell of an arm beside none: run experiments/compare.py with --methods or --controls")
+    return [path for section in sections(cells, budgets) for path in section.write(out)]
+
+
+def sections(cells: pd.DataFrame, budgets: Sequence[float] = BUDGETS_S) -> Iterator[Section]:
+    """Its part of the report."""
+    arms = runs.whole_arms(cells)
     table = costs(arms)
     chosen = recommendations(table, budgets)
-    picture = out / "cost_vs_gain.png"
-    plot(table).savefig(picture, dpi=200)
-    return [
-        *shown(table, notes(arms)).write(out, "cost_vs_gain", table),
-        *choices_shown(chosen, choice_notes(arms, table)).write(out, "recommendations", chosen),
-        picture,
-    ]
+    yield Section(
+        "Cost beside gain",
+        tables={
+            "cost_vs_gain": (shown(table, notes(arms)), table),
+            "recommendations": (choices_shown(chosen, choice_notes(arms, table)), chosen),
+        },
+        pictures={"cost_vs_gain": (plot(table), "Device-seconds against gain; lines join the Pareto fronts")},
+    )
 
 
 # The numbers

@@ -20,7 +20,7 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from analysis import accuracy_table, runs, statistics, tables
 from analysis.accuracy_table import BASELINE
+from analysis.pages import Section
 from analysis.tables import Table, number, p_value, with_interval
 from harness import cli, tracking
 from harness.errors import InputError
@@ -72,15 +73,22 @@ def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     arms = runs.whole_arms(cells)
     if arms["method"].isin([BASELINE]).all():
         raise InputError("no cell of an arm beside none: run experiments/compare.py with --methods or --controls")
+    return [path for section in sections(cells) for path in section.write(out)]
+
+
+def sections(cells: pd.DataFrame) -> Iterator[Section]:
+    """Its part of the report."""
+    arms = runs.whole_arms(cells)
     gained, tested, summed = gains(arms), tests(arms), iqms(arms)
-    picture = out / "low_data.png"
-    plot(accuracy_table.pairs(arms)).savefig(picture, dpi=200)
-    return [
-        *gains_shown(gained, gain_notes(arms)).write(out, "low_data_gains", gained),
-        *tests_shown(tested, test_notes(arms)).write(out, "low_data_tests", tested),
-        *iqms_shown(summed, iqm_notes(summed)).write(out, "low_data_iqm", summed),
-        picture,
-    ]
+    yield Section(
+        "Few real images and many",
+        tables={
+            "low_data_gains": (gains_shown(gained, gain_notes(arms)), gained),
+            "low_data_tests": (tests_shown(tested, test_notes(arms)), tested),
+            "low_data_iqm": (iqms_shown(summed, iqm_notes(summed)), summed),
+        },
+        pictures={"low_data": (plot(accuracy_table.pairs(arms)), "Learning curve of each arm, with 95 % intervals")},
+    )
 
 
 # The numbers

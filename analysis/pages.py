@@ -35,6 +35,14 @@ class Section:
     tables: Mapping[str, tuple[Table, pd.DataFrame]] = field(default_factory=dict)
     pictures: Mapping[str, tuple[Figure, str]] = field(default_factory=dict)
 
+    def write(self, folder: Path) -> list[Path]:
+        """NAME.md, .csv and .tex of each table and NAME.png of each picture in a folder that is there; their paths."""
+        paths = [path for name, (table, numbers) in self.tables.items() for path in table.write(folder, name, numbers)]
+        for name, (figure, _) in self.pictures.items():
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=200)
+        return paths
+
 
 def page(title: str, parts: Iterable[str]) -> str:
     """The file's text; `title` is plain text, the parts are HTML."""

@@ -4,12 +4,10 @@
     python -m analysis.quality_vs_gain --comparison mnist-600 mnist-6000        # of several, as one
     python -m analysis.quality_vs_gain --rows analysis/results/low-data/rows.csv
 
-About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a picture), the quality of
-each arm's samples beside that of real images, and how the figures and the gains go together:
-
-    | figure           |                  ρ, 600 |               ρ, 6000 |                 ρ, all |  n |
-    |:-----------------|------------------------:|----------------------:|-----------------------:|---:|
-    | CAS              |    +0.61 [+0.11, +0.86] | +0.48 [-0.06, +0.80]  |   +0.54 [+0.21, +0.76] | 30 |
+About 15 s on a quiet machine, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a
+picture), the quality of each arm's samples beside that of real images, a row per (n_real, arm), and Spearman's
+correlation of each figure with the gain, a row per figure, a column per n_real and one of all together. The tests'
+golden/quality.md and golden/quality_vs_gain.md show both.
 """
 
 import math
@@ -24,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis import accuracy_table, marks, runs, statistics
 from analysis.pages import Section
 from analysis.runs import BASELINE
-from analysis.tables import Table, folder, with_interval
+from analysis.tables import Table, with_interval
 from harness import cli
 from harness.errors import InputError
 
@@ -70,7 +68,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the seven files
     """
-    folder(out)
+    tables.folder(out)
     paths = write(runs.whole_arms(runs.cells(comparison, rows, tracking_uri)), out)
     for path in paths:
         if path.suffix == ".md":

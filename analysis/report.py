@@ -57,7 +57,7 @@ def main(
     found = claims.findings(cells, *claims.besides(weak, vanilla, tracking_uri))
     shown = list(sections(cells, found))
     for section in shown:
-        _write(section, out)
+        section.write(out)
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
     (out / "report.md").write_text(_markdown(title, shown), encoding="utf-8")
     (out / "report.html").write_text(_html(title, shown, out, set(_ids(cells))), encoding="utf-8")
@@ -122,13 +122,6 @@ def _linked(table: Table, ids: set[str]) -> Table:
     places = [list(table.headings).index(name) for name in ("n_real", "method")]
     wanted = ["-".join(row[place].replace(",", "").split(" ")[0] for place in places) for row in table.rows]
     return replace(table, links=[name if name in ids else "" for name in wanted])
-
-
-def _write(section: Section, out: Path) -> None:
-    for name, (table, numbers) in section.tables.items():
-        table.write(out, name, numbers)
-    for name, (figure, _) in section.pictures.items():
-        figure.savefig(out / f"{name}.png", dpi=150)
 
 
 def _html(title: str, shown: Sequence[Section], out: Path, ids: set[str]) -> str:

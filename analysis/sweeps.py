@@ -14,7 +14,7 @@ table for the amounts and one for the shares, where there are cells of them:
     |      100 | ddpm   |     20 (whole set) |    2,000 |   5 | 89.28 [88.59, 89.97] | +1.68 [+0.92, +2.44] |
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +25,7 @@ from matplotlib.ticker import NullLocator
 
 from analysis import accuracy_table, runs, statistics, tables
 from analysis.accuracy_table import BASELINE
+from analysis.pages import Section
 from analysis.tables import Table, with_interval
 from harness import cli
 from harness.errors import InputError
@@ -59,17 +60,26 @@ def main(
 
 def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     """Write sweep_amount and sweep_share (.md, .csv, .tex), where there are such, and sweeps.png; their paths."""
-    swept = placed(cells)
-    found = {sweep: points(swept, sweep) for sweep in SWEEPS}
-    found = {sweep: table for sweep, table in found.items() if len(table)}
+    found = list(sections(cells))
     if not found:
         raise InputError("no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the "
                          "comparison's other flags, adds them")  # fmt: skip
-    picture = out / "sweeps.png"
-    plot(found).savefig(picture, dpi=200)
-    tables_of = {sweep: shown(table, sweep, notes(swept, sweep)) for sweep, table in found.items()}
-    written = [tables_of[sweep].write(out, f"sweep_{sweep}", table) for sweep, table in found.items()]
-    return [*(path for paths in written for path in paths), picture]
+    return [path for section in found for path in section.write(out)]
+
+
+def sections(cells: pd.DataFrame) -> Iterator[Section]:
+    """Its part of the report, where there is a sweep."""
+    swept = placed(cells)
+    found = {sweep: points(swept, sweep) for sweep in SWEEPS}
+    found = {sweep: table for sweep, table in found.items() if len(table)}
+    if found:
+        yield Section(
+            "How many synthetic images, and in what share",
+            tables={
+                f"sweep_{sweep}": (shown(table, sweep, notes(swept, sweep)), table) for sweep, table in found.items()
+            },
+            pictures={"sweeps": (plot(found), "Gain over none with 95 % intervals")},
+        )
 
 
 # The numbers

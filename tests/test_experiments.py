@@ -117,7 +117,6 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
     assert re.search(r"150 +\| vae +\| +2 ", table.stdout), table.stdout
 
 
-@pytest.mark.usefixtures("vae_run")
 def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(forked: Launch, uri: str) -> None:
     """Of a generator that is trained long enough for a filter to leave something, once for all its classifiers."""
     done = forked(

@@ -22,10 +22,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import marks, runs, statistics, tables
+from analysis import marks, runs, statistics
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
-from analysis.tables import Table, number, p_value, seconds, with_interval
+from analysis.tables import Table, folder, number, p_value, seconds, with_interval
 from harness import cli, tracking
 
 HEADINGS = (
@@ -42,7 +42,7 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    tables.made(out)
+    folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
     print(paths[0].read_text(encoding="utf-8"), end="")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis import curves, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS, pairs
-from analysis.tables import Table
+from analysis.tables import Table, folder
 from harness import cli
 
 Verdict = Literal["holds", "does not", "cannot tell"]
@@ -63,7 +63,7 @@ def main(
     """
     cells = runs.cells(comparison, rows, tracking_uri)
     found = findings(cells, *besides(weak, vanilla, tracking_uri))
-    out.mkdir(parents=True, exist_ok=True)
+    folder(out)
     paths = shown(found).write(out, "claims", pd.DataFrame(found))
     print(paths[0].read_text(encoding="utf-8"), end="")
 
@@ -184,8 +184,8 @@ def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Se
     ratio = [math.exp(-end if lower else end) for end in estimate]
     name = figure.removeprefix("quality_")
     measured = f"{name} of {arm} beside the {'lowest' if lower else 'highest'} of the others, as a ratio"
-    ends = sorted(ratio[1:])
-    return Finding(claim, measured, len(sides), ratio[0], *ends, verdict(estimate.low, estimate.high))
+    low, high = sorted(ratio[1:])
+    return Finding(claim, measured, len(sides), ratio[0], low, high, verdict(estimate.low, estimate.high))
 
 
 def _vanishing(gradients: pd.DataFrame | None) -> Finding:
@@ -197,8 +197,8 @@ def _vanishing(gradients: pd.DataFrame | None) -> Finding:
     last = gradients[gradients["share"] > 0.9].groupby("run_id")["value"].mean()
     estimate = statistics.mean_interval(np.log(last / first))
     measured = "norm of the vanilla GAN's gradient in the last tenth of a training beside the first, as a ratio"
-    ratio = [math.exp(end) for end in estimate]
-    return Finding(claim, measured, len(first), *ratio, verdict(-estimate.high, -estimate.low))
+    middle, low, high = (math.exp(end) for end in estimate)
+    return Finding(claim, measured, len(first), middle, low, high, verdict(-estimate.high, -estimate.low))
 
 
 def _cost(cells: pd.DataFrame) -> pd.Series:

@@ -63,7 +63,7 @@ def main(
     """
     if not budgets or not all(budget >= 0 for budget in budgets):
         raise InputError("--budgets needs device-seconds of 0 or more, such as 60 600 3600")
-    folder = tables.made(out)
+    folder = tables.folder(out)
     paths = write(runs.cells(comparison, rows, tracking_uri), folder, budgets)
     print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
 

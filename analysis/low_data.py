@@ -62,7 +62,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the files
     """
-    folder = tables.made(out)
+    folder = tables.folder(out)
     paths = write(runs.cells(comparison, rows, tracking_uri), folder)
     print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
 
@@ -260,8 +260,8 @@ def test_notes(cells: pd.DataFrame) -> list[str]:
         "p: paired t-test over n seeds, and Holm-corrected over the arms of one n_real. McNemar: test images that only "
         "the arm's classifier or only none's got right, over all seeds, with the exact test's p; seeds in which the "
         f"test alone is below {SIGNIFICANT}. It speaks of these classifiers, the t-test of seeds to come. Improvement: "
-        "how likely a run of the arm beats one of none's, with a bootstrap interval. Detectable: the gain that n seeds "
-        "with this spread show with 80 % power."
+        "how likely a run of the arm beats one of none's, with a bootstrap interval (from five seeds on). Detectable: "
+        "the gain that n seeds with this spread show with 80 % power."
     ]
     unknown = cells.loc[cells["right"].isna()]
     if len(unknown):
@@ -274,7 +274,7 @@ def iqm_notes(table: pd.DataFrame) -> list[str]:
     """What stands under the table of IQMs."""
     lines = [
         "Interquartile mean (Agarwal et al. 2021) of the gains over all n_real and the n seeds that the arm has at "
-        "each of them, with a 95 % stratified bootstrap interval (from two seeds on)."
+        "each of them, with a 95 % stratified bootstrap interval where there are enough of them."
     ]
     if table["num_seeds"].nunique() > 1:
         lines.append("The arms have different seeds; those of fewer lack cells.")

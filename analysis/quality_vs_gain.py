@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis import accuracy_table, marks, runs, statistics
 from analysis.pages import Section
 from analysis.runs import BASELINE
-from analysis.tables import Table, made, with_interval
+from analysis.tables import Table, folder, with_interval
 from harness import cli
 from harness.errors import InputError
 
@@ -68,7 +68,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the seven files
     """
-    made(out)
+    folder(out)
     paths = write(runs.whole_arms(runs.cells(comparison, rows, tracking_uri)), out)
     for path in paths:
         if path.suffix == ".md":
@@ -194,8 +194,8 @@ def shown_quality(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
         "intervals, in the judge's features beside unseen real images. The last row is what other real images get "
         f"there, and for CAS the accuracy of none at the largest n_real, {cells['n_real'].max()}. Diversity is that of "
-        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds "
-        "are 1 without copies."
+        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds are 1 "
+        "without copies."
     )
     headings = ("n_real", "method", "n", *(figure.title for figure in FIGURES.values()))
     return Table(headings, texts, notes=[note, *marks.notes(cells)], group="n_real")

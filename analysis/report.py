@@ -15,9 +15,8 @@ import pandas as pd
 
 from analysis import accuracy_table, claims, cost_vs_gain, low_data, pages, per_digit, quality_vs_gain, runs, sweeps
 from analysis.pages import Section
-from analysis.tables import Table
+from analysis.tables import Table, folder
 from harness import cli
-from harness.errors import InputError
 
 ANALYSES = (accuracy_table, low_data, sweeps, quality_vs_gain, cost_vs_gain, per_digit)
 PROTOCOL = (
@@ -54,10 +53,7 @@ def main(
     cells = runs.cells(comparison, None if comparison else rows, tracking_uri)
     if comparison and rows:
         cells = runs.add_rows(cells, rows)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
+    folder(out)
     found = claims.findings(cells, *claims.besides(weak, vanilla, tracking_uri))
     shown = list(sections(cells, found))
     for section in shown:

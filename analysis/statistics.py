@@ -137,7 +137,7 @@ def iqm(scores: ArrayLike, confidence: float = 0.95, resamples: int = 5000, seed
     """Interquartile mean of scores, float [seeds, tasks], with its stratified bootstrap interval.
 
     Agarwal et al. 2021 (arXiv:2108.13264): the mean of the middle half of all scores; seeds are resampled within
-    each task. Fewer than two seeds: NaN ends.
+    each task. Too few seeds for that, or none that vary: NaN ends.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or not scores.size:
@@ -181,9 +181,15 @@ def _within_tasks(scores: NDArray[np.float64], resamples: int, rng: np.random.Ge
 
 def _percentiles(drawn: NDArray[np.float64], confidence: float, seeds: int, tasks: int) -> tuple[float, float]:
     """The expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): resamples of few seeds
-    vary too little by the root of (n - 1) / n, and ends by the normal distribution would lie too close."""
+    vary too little by the root of (n - 1) / n, and ends by the normal distribution would lie too close.
+
+    NaN where the resamples all agree, or where even the rarest of them, n ** -(n tasks), is more likely than the tail
+    beyond an end: three seeds of one task have a range, which is no 95 % interval; five have one, or three of three.
+    """
     t = stats.t.ppf((1 + confidence) / 2, tasks * (seeds - 1))
     outside = stats.norm.sf(np.sqrt(seeds / (seeds - 1)) * t)
+    if np.ptp(drawn) == 0 or outside < float(seeds) ** -(seeds * tasks):
+        return np.nan, np.nan
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return float(low), float(high)
 

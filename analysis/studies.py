@@ -30,7 +30,7 @@ from tabulate import tabulate
 
 from analysis import pages, study_plots
 from analysis.study_reading import Reading, counted, read
-from analysis.tables import made, seconds
+from analysis.tables import folder, seconds
 from harness import cli, storages, studies, tracking
 from harness.confirmation import Confirmation, confirmation
 from harness.errors import InputError
@@ -57,7 +57,7 @@ def main(
     reading = read(studies.read(study, storage))
     place = storage or storages.default_storage()
     confirmed = confirmation(reading.name, storages.open_storage(place, create=False))
-    out = made(out or Path("outputs/tables/studies") / reading.name.replace("/", "_"))
+    out = folder(out or Path("outputs/tables/studies") / reading.name.replace("/", "_"))
     paths = write(reading, confirmed, out)
     print(markdown(reading, confirmed), end="")
     print(f"\npage: {out / 'study.html'}")

@@ -52,7 +52,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the files
     """
-    folder = tables.made(out)
+    folder = tables.folder(out)
     paths = write(runs.cells(comparison, rows, tracking_uri), folder)
     print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
 

@@ -91,8 +91,8 @@ class Table:
         return paths
 
 
-def made(out: Path) -> Path:
-    """The folder itself, which is there then. Raises InputError where it cannot be."""
+def folder(out: Path) -> Path:
+    """A folder for tables, made where it is not there. Raises InputError where it cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,6 +6,7 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,7 @@ def kernel_distance(judge: Classifier, samples: Images, real: Images, chunk: int
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
+    warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")  # 10 MB
     size = min(KID_SUBSET, len(samples), len(real))
     distance = KernelInceptionDistance(_Features(judge), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False)
     distance = distance.to(next(judge.parameters()).device)

@@ -181,6 +181,21 @@ def test_few_distinct_gains_have_no_bootstrap_interval() -> None:
     assert found.low < 0.456 < found.high < 1
 
 
+@pytest.mark.parametrize(
+    ("seeds", "tasks", "supported"), [(3, 1, False), (4, 1, False), (5, 1, True), (3, 3, True), (2, 3, False)]
+)
+def test_few_seeds_of_few_tasks_have_no_bootstrap_interval(seeds: int, tasks: int, supported: bool) -> None:
+    """Resamples of three numbers reach no further than their range, which holds the median three times in four."""
+    estimate = statistics.iqm(np.random.default_rng(0).normal(1, 0.3, (seeds, tasks)))
+    assert np.isfinite(estimate.low) == np.isfinite(estimate.high) == supported
+
+
+def test_runs_that_always_win_have_no_interval_of_improvement(tests: pd.DataFrame) -> None:
+    row = tests.loc[(100, "affine")]
+    assert row["improvement"] == 1
+    assert math.isnan(row["improvement_low"])
+
+
 # What is missing
 
 

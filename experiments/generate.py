@@ -24,8 +24,8 @@ class Settings:
     """address of a generator's model: models:/METHOD@champion, models:/METHOD/VERSION"""
     run: str | None = None
     """instead of --model, the id of a generator's run"""
-    labels: tuple[int, ...] = tuple(range(10))
-    """a label for each image"""
+    labels: tuple[int, ...] | None = None
+    """a label for each image; by default each label once"""
     seed: int = 0
     """seed of the noise"""
     out: Path = Path("outputs/digits.png")
@@ -38,7 +38,9 @@ def main(settings: Settings = Settings()) -> None:
     """Draw one image per label."""
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
-    images = exported.generate(generator(settings), list(settings.labels), settings.seed)
+    model = generator(settings)
+    labels = range(model.shape.num_classes) if settings.labels is None else settings.labels
+    images = exported.generate(model, list(labels), settings.seed)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)

@@ -102,7 +102,10 @@ def _affine(images: Tensor, draw: torch.Generator) -> Tensor:
     maps = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     background = images.amin()
-    return F.grid_sample(images - background, grid, align_corners=False) + background
+    edges = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], -1)
+    # Beside a digit is black; beside a photograph or a drawing on white what is at its edge.
+    padding = "zeros" if edges.median() == background else "border"
+    return F.grid_sample(images - background, grid, padding_mode=padding, align_corners=False) + background
 
 
 def _noise(images: Tensor, draw: torch.Generator) -> Tensor:

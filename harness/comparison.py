@@ -86,7 +86,9 @@ class Cell:
 def compare(plan: Plan, hyperparameters: Any) -> None:
     """Train every generator and every arm's classifier that the comparison does not have yet."""
     check(plan)
-    identity = identities.digest(plan.name, plan.dataset, plan.num_synthetic, dataclasses.asdict(hyperparameters))
+    dataset = load(plan, None, seed=0)
+    parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents)
+    identity = identities.digest(*parts)
     storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
     make_parent = partial(_parent, plan, hyperparameters, identity)
     parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
@@ -101,7 +103,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
         workers.work(plan, _work, plan, hyperparameters, study, parent)
         tracking.close_left(study, plan.tracking_uri)
         run.describe(
-            f"**{plan.name}**: {plan.dataset}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
+            f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
             f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
             f"    python -m analysis.accuracy_table --comparison {parent}"
         )
@@ -133,8 +135,8 @@ def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
     with tracking.run(
         plan.experiment_name or "comparisons",
         plan.name,
-        tags={"kind": "comparison", "dataset": plan.dataset, "comparison": identity},
-        params={"dataset": plan.dataset, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
+        tags={"kind": "comparison", "dataset": plan.data_name, "comparison": identity},
+        params={"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
         tracking_uri=plan.tracking_uri,
         shared=True,
     ) as run:

@@ -5,15 +5,17 @@ A set is `images` (uint8 [n, C, H, W]) and `labels` (int64 [n]). Models see `to_
 
 import hashlib
 import os
+import re
 import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness import folders
 from harness.errors import InputError
 from harness.seeding import generator
 
@@ -26,7 +28,10 @@ MNIST_FILES = {
 }
 IDX_DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 DATASETS = ("digits", *IDX_DATASETS)
-DIGITS_TEST_SHARE = 0.2
+FOLDER = "folder:"
+IMAGE_SIZE = 32
+TEST_SHARE = 0.2
+MIN_TEST = 20  # samples are held against one half of the test images
 VALIDATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
@@ -84,6 +89,11 @@ class Dataset:
     validation: Images
     test: Images
 
+    @property
+    def contents(self) -> list[str]:
+        """Digests of the training and the test images where the name does not say what they are."""
+        return [] if self.name in DATASETS else [self.train.digest[:16], self.test.digest[:16]]
+
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 0 … 255 -> float32 [-1, 1]."""
@@ -96,24 +106,37 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def load(
-    name: str = "digits", root: str | None = None, n_real: int | None = None, seed: int = 0, with_test: bool = True
+    name: str = "digits",
+    root: str | None = None,
+    n_real: int | None = None,
+    seed: int = 0,
+    with_test: bool = True,
+    image_size: int | None = None,
 ) -> Dataset:
     """Read a data set and split it, stratified by class.
 
     The training images are put into one stratified order, a function of `seed`: `real` is its first
     `n_real` (all but the validation images by default), `validation` its end, a twelfth of it. So a smaller
     `real` is part of a larger one. With `n_real` above eleven twelfths the validation split shrinks, and
-    with all training images it is empty. `test` is the same for every seed: the published one, or a fixed
-    stratified fifth of `digits`. Without `with_test` its files are not opened and it is empty.
+    with all training images it is empty. `test` is the same for every seed: the published one, that of a
+    folder, or else a fixed stratified fifth. Without `with_test` its files are not opened and it is empty.
+
+    `folder:PATH` is as `harness.folders` reads it, its images `image_size` pixels high and wide.
 
     Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
     """
+    if image_size is not None and not name.startswith(FOLDER):
+        raise InputError(f"--image-size is for folder:PATH; the images of {name} have a size of their own")
     if name == "digits":
         train, test = _digits()
     elif name in IDX_DATASETS:
         train, test = _idx(name, root, with_test)
+    elif name.startswith(FOLDER):
+        path = Path(name.removeprefix(FOLDER)).expanduser().resolve()
+        train, test = _folder(path, IMAGE_SIZE if image_size is None else image_size, with_test)
+        name = _safe_name(path, train)
     else:
-        raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+        raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}, folder:PATH")
     num_classes = int(train.labels.max()) + 1
     num_validation = round(len(train) * VALIDATION_SHARE)
     n_real = len(train) - num_validation if n_real is None else n_real
@@ -132,6 +155,12 @@ def load(
         validation=train[order[len(train) - num_validation :]],
         test=test if with_test else test[:0],
     )
+
+
+@lru_cache(maxsize=8)
+def name_of(dataset: str, image_size: int | None) -> str:
+    """What runs call a data set: its own name; that of a folder stands for its training images, which are read."""
+    return load(dataset, with_test=False, image_size=image_size).name if dataset.startswith(FOLDER) else dataset
 
 
 def stratified_order(labels: Tensor, seed: int, purpose: str) -> Tensor:
@@ -155,8 +184,42 @@ def _digits() -> tuple[Images, Images]:
     images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
     every = Images(images, torch.from_numpy(target).long())
     order = stratified_order(every.labels, 0, "digits/test")
-    num_test = round(len(every) * DIGITS_TEST_SHARE)
+    num_test = round(len(every) * TEST_SHARE)
     return every[order[num_test:]], every[order[:num_test]]
+
+
+def _folder(path: Path, side: int, with_test: bool) -> tuple[Images, Images]:
+    if side < 8 or side % 4:
+        raise InputError(f"--image-size {side} must be a multiple of 4, at least 8")
+    parts = folders.parts(path)
+    train = Images(*folders.read(parts[0], side))
+    if len(parts) == 1:
+        train, test = _without_a_fifth(train, path)
+    else:
+        test = Images(*folders.read(parts[1], side)) if with_test else train[:0]
+        if test.shape[0] > train.shape[0]:
+            raise InputError(f"{path}: there are colour images in test, but only grey ones in train")
+        test = Images(test.images.expand(-1, train.shape[0], -1, -1), test.labels)
+    if with_test and len(test) < MIN_TEST:
+        raise InputError(f"{path} has {len(test)} test images; at least {MIN_TEST} are needed to measure anything")
+    return train, test
+
+
+def _without_a_fifth(every: Images, path: Path) -> tuple[Images, Images]:
+    """Four fifths and one fifth, the same always; of each class at least one image goes to either."""
+    order = stratified_order(every.labels, 0, "folder/test")
+    is_test = torch.zeros(len(every), dtype=torch.bool)
+    for label, name in enumerate(folders.classes(path)):
+        members = order[every.labels[order] == label]
+        if len(members) < 2:
+            raise InputError(f"{path / name} has one image; each class needs at least 2, of which one is for the test")
+        is_test[members[: max(1, round(len(members) * TEST_SHARE))]] = True
+    return every[~is_test], every[is_test]
+
+
+def _safe_name(path: Path, train: Images) -> str:
+    """The folder's name and eight digits of what is in it, in letters that file names and MLflow's aliases may have."""
+    return f"{re.sub('[^A-Za-z0-9]+', '-', path.name)[:40].strip('-') or 'folder'}-{train.digest[:8]}"
 
 
 def _idx(name: str, root: str | None, with_test: bool) -> tuple[Images, Images]:

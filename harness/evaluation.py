@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from harness import classifier, neighbours
 from harness.classifier import Classifier
-from harness.data import Dataset, Images, stratified_order, to_float
+from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.training import Batches, shown, train
@@ -147,7 +147,7 @@ def quality(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> 
 
     Raises InputError where no test images were read, and for fewer than MINIMUM samples.
     """
-    if len(dataset.test) < 2 * MINIMUM:
+    if len(dataset.test) < MIN_TEST:
         raise InputError(f"quality is measured against test images: {dataset.name} has {len(dataset.test)} here")
     if len(samples) < MINIMUM:
         raise InputError(f"quality is measured of {MINIMUM} samples and more, not of {len(samples)}")
@@ -169,6 +169,7 @@ def _beside(judge: Classifier, images: Images, reference: Images) -> dict[str, f
     ours, theirs = (features(judge, of.images) for of in (images, reference))
     found = neighbours.likeness(ours, theirs)
     spread = neighbours.diversity(ours, images.labels.to(ours.device), theirs, reference.labels.to(ours.device))
+    spread = spread[reference.labels.unique(return_counts=True)[1].to(ours.device) > 1]  # one image alone has none
     return {
         "fid": frechet_distance(judge, images, reference),
         "kid": kernel_distance(judge, images, reference),
@@ -176,7 +177,7 @@ def _beside(judge: Classifier, images: Images, reference: Images) -> dict[str, f
         "recall": found.recall,
         "density": found.density,
         "coverage": found.coverage,
-        "diversity": float(spread.nan_to_num(0).min()),
+        **({"diversity": float(spread.nan_to_num(0).min())} if len(spread) else {}),
         "sharpness": sharpness(images.images) / sharpness(reference.images),
     }
 

@@ -90,7 +90,7 @@ def generator(
     cell, trained = identities.digest(own), identities.of_training(own)
     with tracking.run(
         settings.experiment_name or "generators",
-        f"{method} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
+        f"{method} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
         tags=records.tags("generator", method, dataset, settings.seed, cell, judge_digest)
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
@@ -296,7 +296,7 @@ def classify(
     cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
     with tracking.run(
         settings.experiment_name or "classifiers",
-        f"classifier {arm.title} {settings.dataset} n={len(dataset.real)} seed={settings.seed}",
+        f"classifier {arm.title} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
         tags=records.tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
         | ({"samples_run": arm.run} if arm.run else {})
         | ({"variant": arm.variant} if arm.variant else {})

@@ -29,7 +29,8 @@ def of_generator(
     measures: Sequence[str] = MEASURES,
 ) -> dict[str, Any]:
     """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
-    measured = {} if settings.test and measures == MEASURES else {"measured": [*measures, settings.test]}
+    measured = [] if settings.test and measures == MEASURES else [*measures, settings.test]
+    measured += dataset.contents  # of the judge's training and of the test
     return {
         "method": method,
         **dataclasses.asdict(config),
@@ -37,7 +38,7 @@ def of_generator(
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "precision": accelerator.mixed_precision,
-        **measured,
+        **({"measured": measured} if measured else {}),
     }
 
 
@@ -66,6 +67,7 @@ def of_classifier(
         accelerator.mixed_precision,
         *([] if settings.test else ["validation alone"]),
         *([arm.variant] if arm.variant else []),
+        *dataset.contents,
     )
 
 

@@ -30,6 +30,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
     return {
         **dataclasses.asdict(config),
         "dataset": dataset.name,
+        "image_shape": "x".join(map(str, dataset.train.shape)),
         "n_real": len(dataset.real),
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,

@@ -12,7 +12,10 @@ class Common:
     """What every experiment shares."""
 
     dataset: str = "digits"
-    """digits (embedded), mnist, fashion-mnist or kmnist"""
+    """digits (embedded), mnist, fashion-mnist, kmnist, or folder:PATH: your own images, as PATH/CLASS/*.png or as
+    PATH/train/CLASS/*.png and PATH/test/CLASS/*.png"""
+    image_size: int | None = None
+    """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
     num_synthetic: int = 20_000
@@ -27,6 +30,11 @@ class Common:
     """steps between two checkpoints; the last step always has one"""
     process_timeout: float = 180.0
     """seconds after which a process that waits for another one gives up, and the run with it"""
+
+    @property
+    def data_name(self) -> str:
+        """What runs call the data set; of a folder the training images are read."""
+        return data.name_of(self.dataset, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -48,4 +56,5 @@ class Single(Common):
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
     if common.num_synthetic < 1:
         raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
-    return data.load(common.dataset, common.data_root, n_real, seed, getattr(common, "test", True))
+    with_test = getattr(common, "test", True)
+    return data.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)

@@ -100,7 +100,7 @@ class Plan(Crew):
 
     @property
     def study(self) -> str:
-        return self.name or f"{self.method}-{self.dataset}"
+        return self.name or f"{self.method}-{self.data_name}"
 
 
 # --- A study, from end to end ----------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def check(plan: Plan) -> dict[str, Any]:
     return {
         "method": plan.method,
         "objectives": list(plan.objectives),
-        "data": f"{plan.dataset} {dataset.real.digest[:16]}",
+        "data": f"{dataset.name} {dataset.real.digest[:16]}",
         "n_real": len(dataset.real),
         "num_synthetic": plan.num_synthetic,
         "seeds_per_trial": plan.seeds_per_trial,
@@ -177,7 +177,7 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
     with tracking.run(
         plan.experiment_name or "studies",
         plan.study,
-        tags={"kind": "study", "study": plan.study, "method": plan.method, "dataset": plan.dataset},
+        tags={"kind": "study", "study": plan.study, "method": plan.method, "dataset": plan.data_name},
         params={name: json.dumps(value) if isinstance(value, dict) else value for name, value in definition.items()},
         tracking_uri=plan.tracking_uri,
         shared=True,
@@ -311,7 +311,7 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
     with tracking.run(
         plan.experiment_name or "studies",
         f"{plan.study} {task.kind} {task.slot}",
-        tags=tags | {"kind": task.kind, "method": plan.method, "dataset": plan.dataset},
+        tags=tags | {"kind": task.kind, "method": plan.method, "dataset": plan.data_name},
         params=task.values,
         parent=task.parent,
         tracking_uri=plan.tracking_uri,

@@ -77,6 +77,25 @@ def test_controls_are_made_of_the_real_images_alone(name: str) -> None:
     assert copies == (1234 if name == "duplicate" else 0)
 
 
+@pytest.mark.parametrize("name", arms.CONTROLS)
+def test_controls_of_colour_images_are_colour_images(name: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (40, 3, 12, 12), generator=draw, dtype=torch.uint8)
+    samples = arms.control(name, Images(pixels, torch.arange(40) % 3), 100, seed=0)
+    assert (samples.images.shape, samples.images.dtype) == ((100, 3, 12, 12), torch.uint8)
+    assert samples.labels.bincount().tolist() == pytest.approx([33, 33, 33], abs=3)
+
+
+def test_affine_lets_nothing_but_background_in() -> None:
+    """A light sheet stays light at its corners, in each channel as it was; a dark one dark."""
+    ink = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    ink[:, :, 5:11, 5:11] = torch.tensor([200, 120, 240], dtype=torch.uint8).view(1, 3, 1, 1)
+    for images in (ink, 255 - ink, ink + 10):
+        moved = arms.control("affine", Images(images, torch.zeros(1, dtype=torch.int64)), 50, seed=0).images
+        assert torch.equal(moved[..., 0, 0], images[..., 0, 0].expand(50, -1))
+        assert (moved != images).flatten(1).any(1).all()
+
+
 def test_affine_moves_an_image_but_keeps_it() -> None:
     moved = arms.control("affine", DIGITS.real, 400, seed=0)
     order = data.stratified_order(DIGITS.real.labels, 0, "control")

@@ -13,7 +13,7 @@ from processes import ROOT, environment
 from torch.distributions import Normal
 from torch.distributions.kl import kl_divergence as reference_kl
 
-from harness import data, experiment, methods, sampling
+from harness import data, experiment, exported, methods, sampling
 from harness.errors import InputError
 from harness.methods import ImageShape, gan, vae
 from harness.seeding import Draws
@@ -59,9 +59,11 @@ def test_samples_have_the_images_shape_range_and_type(variant: str) -> None:
     assert all(name.startswith("train/") for metrics in history for name in metrics)
 
 
-@pytest.mark.parametrize("shape", [ImageShape(1, 28, 28, 10), ImageShape(3, 32, 32, 7), ImageShape(2, 12, 20, 3)])
+@pytest.mark.parametrize(
+    "shape", [ImageShape(1, 28, 28, 10), ImageShape(3, 32, 32, 3), ImageShape(2, 12, 20, 7), ImageShape(3, 20, 20, 3)]
+)
 @pytest.mark.parametrize("name", methods.names())
-def test_any_image_size_divisible_by_4(name: str, shape: ImageShape) -> None:
+def test_any_channels_and_any_size_divisible_by_4(name: str, shape: ImageShape, tmp_path: Path) -> None:
     model = experiment.build(name, methods.find(name).Config(steps=1), shape, seed=0)
     model.prepare(Accelerator(cpu=True))
     pixels = torch.randint(256, (6, shape.channels, shape.height, shape.width), dtype=torch.uint8)
@@ -70,6 +72,10 @@ def test_any_image_size_divisible_by_4(name: str, shape: ImageShape) -> None:
         pass
     drawn = sampling.draw(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
     assert drawn.images.shape == (2, shape.channels, shape.height, shape.width)
+    exported.export(tmp_path, name, model, shape)
+    assert torch.equal(exported.generate(exported.restore(tmp_path), [0, shape.num_classes - 1], 0), drawn.images)
+    for pictured, columns in getattr(model, "pictures", dict)().values():
+        assert pictured.shape == (shape.num_classes * columns, shape.channels, shape.height, shape.width)
 
 
 @pytest.mark.parametrize("variant", ["ddpm", "vae"])

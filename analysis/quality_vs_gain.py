@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from analysis import accuracy_table, marks, runs, statistics
 from analysis.pages import Section
 from analysis.runs import BASELINE
-from analysis.tables import Table, with_interval
+from analysis.tables import Table, folder, with_interval
 from harness import cli
 from harness.errors import InputError
 
@@ -68,7 +68,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the seven files
     """
-    tables.folder(out)
+    folder(out)
     paths = write(runs.whole_arms(runs.cells(comparison, rows, tracking_uri)), out)
     for path in paths:
         if path.suffix == ".md":

@@ -115,7 +115,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     if cells.empty:
         raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
     cells["variant"] = cells["variant"].fillna("")
-    return checked(cells)
+    return checked(cells.reindex(columns=list(dict.fromkeys([*cells, *LATER]))))
 
 
 def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:

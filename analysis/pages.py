@@ -20,6 +20,7 @@ th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left;
 td:last-child { white-space: normal; } .trials td:last-child { min-width: 16rem; }
 th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
+td.words { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 tr.best { background: #eef5fb; font-weight: 600; } :target { background: #fff3c4; }
 """
 # The policy keeps the page from asking the network for anything, whatever names and reasons the runs hold.

@@ -12,6 +12,8 @@ from tabulate import tabulate
 
 from harness.errors import InputError
 
+LONG = 40  # characters, from which a column of words is broken into lines on a page
+
 
 @dataclass(frozen=True)
 class Table:
@@ -65,7 +67,12 @@ class Table:
 
     def html(self) -> str:
         """A table element; the notes are the page's."""
-        kinds = ["" if heading in self.left else ' class="right"' for heading in self.headings]
+        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.headings)
+        kinds = [
+            (' class="words"' if max(map(len, texts), default=0) > LONG else "") if heading in self.left
+            else ' class="right"'
+            for heading, texts in zip(self.headings, columns, strict=True)
+        ]  # fmt: skip
 
         def cells(tag: str, texts: Iterable[str], link: str = "") -> str:
             marked = [html.escape(text) for text in texts]

@@ -205,7 +205,7 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_study_goes_on(place
 
 
 def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Path, forked: Callable) -> None:
-    command = ("vae", *TINY, "--steps", "1500", "--epochs", "1000", "--objectives", "conditional_accuracy", "--pruner",
+    command = ("vae", *TINY, "--steps", "3000", "--epochs", "1000", "--objectives", "conditional_accuracy", "--pruner",
                "none", "--trials", "2", "--workers", "2", "--confirm-seeds", "0", "--name", "stopped")  # fmt: skip
     (running,) = processes.start(place, "tune.py", *command)
     until = time.monotonic() + 100

@@ -1,6 +1,6 @@
 """What two student reports on MNIST claim, one claim after the other: what was measured, and whether it holds.
 
-    python -m analysis.claims --comparison grid --weak weak
+    python -m analysis.claims --comparison grid --weak weak.csv --gradients train_generator_gradient_norm.csv
 
 About 15 s. A claim holds where the whole 95 % interval is on its side, does not where the whole interval is on the
 other or leaves no room for a tenth of a point, and cannot be told otherwise.
@@ -15,9 +15,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis import curves, runs, statistics
+from analysis import curves, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS, pairs
-from analysis.tables import Table, folder
+from analysis.pages import Section
+from analysis.runs import Source
+from analysis.tables import Table
 from harness import cli
 
 Verdict = Literal["holds", "does not", "cannot tell"]
@@ -43,39 +45,36 @@ class Finding:
     verdict: Verdict
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    weak: str | None = None,
-    vanilla: str | None = None,
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-) -> None:
+@dataclass(frozen=True)
+class Besides:
+    """What some claims need beside the grid."""
+
+    weak: Path | None = None
+    """a CSV file of cells, as --rows, with a weak baseline: the classifier trained for a few steps only"""
+    gradients: Path | None = None
+    """the CSV file of `analysis.curves train/generator_gradient_norm`, of vanilla GANs, then of WGANs"""
+
+    def read(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """The cells and the histories that `findings` takes."""
+        weak = runs.read_rows(self.weak) if self.weak else None
+        return weak, curves.read(self.gradients) if self.gradients else None
+
+
+def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Path("outputs/tables")) -> None:
     """Print the claims with their verdicts, and write them as Markdown, CSV and LaTeX.
 
     Args:
-        comparison: run ids or unique run names of comparisons that make one grid; the newest one if not given
-        weak: the comparison with a weak baseline, in which the classifier trains for a few steps only
-        vanilla: the comparison whose GANs have the vanilla loss, for their gradients
-        rows: a CSV file of cells to read instead
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        source: where the grid's cells are read
+        besides: what some claims need beside them
         out: folder for the files
     """
-    cells = runs.cells(comparison, rows, tracking_uri)
-    found = findings(cells, *besides(weak, vanilla, tracking_uri))
-    folder(out)
-    paths = shown(found).write(out, "claims", pd.DataFrame(found))
-    print(paths[0].read_text(encoding="utf-8"), end="")
+    found = findings(source.cells(), *besides.read())
+    pages.show([section(found)], out, "no claim")
 
 
-def besides(
-    weak: str | None, vanilla: str | None, tracking_uri: str | None = None
-) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """What `findings` takes beside the grid's cells, from the comparisons of those names."""
-    return (
-        runs.comparison_cells(weak, tracking_uri) if weak else None,
-        curves.history(vanilla, "train/generator_gradient_norm", tracking_uri) if vanilla else None,
-    )
+def section(found: Sequence["Finding"]) -> Section:
+    """The claims' part of the report."""
+    return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))})
 
 
 def findings(
@@ -84,7 +83,7 @@ def findings(
     """Every claim; one that the cells cannot decide has n = 0 and says what is missing.
 
     cells: of `analysis.runs`; weak: those of a comparison whose baseline is a weak one; gradients: the norm of the
-    generator's gradient of a vanilla GAN, columns run_id, share, value as `analysis.curves.averaged` gives them.
+    generator's gradient, of vanilla GANs and then of WGANs, as `analysis.curves.read` gives it.
     """
     whole = runs.whole_arms(cells)
     full = whole[whole["n_real"] >= FULL]
@@ -95,7 +94,7 @@ def findings(
         *_gain_follows_quality(whole),
         _compared("VAE samples are blurrier", full, "quality_sharpness", "vae", ("ddpm", "gan"), lower=True),
         _compared("DDPM costs most", full.assign(cost=_cost(full)), "cost", "ddpm", ("gan", "vae"), lower=False),
-        _vanishing(gradients),
+        *_vanishing(gradients),
         _satisfying(full),
     ]
 
@@ -188,17 +187,22 @@ def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Se
     return Finding(claim, measured, len(sides), ratio[0], low, high, verdict(estimate.low, estimate.high))
 
 
-def _vanishing(gradients: pd.DataFrame | None) -> Finding:
+def _vanishing(gradients: pd.DataFrame | None) -> Iterator[Finding]:
     """What WGAN is to cure: the last tenth of each training beside its first."""
-    claim = "the GAN's gradient vanishes, which WGAN cures"
-    if gradients is None or gradients.empty:
-        return _missing(claim, "no histories of a vanilla GAN's gradient were given")
-    first = gradients[gradients["share"] <= 0.1].groupby("run_id")["value"].mean()
-    last = gradients[gradients["share"] > 0.9].groupby("run_id")["value"].mean()
-    estimate = statistics.mean_interval(np.log(last / first))
-    measured = "norm of the vanilla GAN's gradient in the last tenth of a training beside the first, as a ratio"
-    middle, low, high = (math.exp(end) for end in estimate)
-    return Finding(claim, measured, len(first), middle, low, high, verdict(-estimate.high, -estimate.low))
+    claims = ("the vanilla GAN's gradient vanishes", "WGAN's gradient does not vanish")
+    parts = [] if gradients is None else [own for _, own in gradients.groupby("comparison", sort=False)]
+    for place, claim in enumerate(claims):
+        if len(parts) <= place:
+            yield _missing(claim, "no histories of its generator's gradient were given")
+            continue
+        own = parts[place]
+        first = own[own["share"] <= 0.1].groupby("run_id")["value"].mean()
+        last = own[own["share"] > 0.9].groupby("run_id")["value"].mean()
+        estimate = statistics.mean_interval(np.log(last / first))
+        measured = "norm of the generator's gradient in the last tenth of a training beside the first, as a ratio"
+        sides = (estimate.low, estimate.high) if place else (-estimate.high, -estimate.low)
+        middle, low, high = (math.exp(end) for end in estimate)
+        yield Finding(claim, measured, len(first), middle, low, high, verdict(*sides))
 
 
 def _cost(cells: pd.DataFrame) -> pd.Series:

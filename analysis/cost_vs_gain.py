@@ -28,9 +28,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis import accuracy_table, runs, statistics, tables
+from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.pages import Section
+from analysis.runs import Source
 from analysis.tables import Table, seconds, with_interval
 from harness import cli
 from harness.errors import InputError
@@ -48,40 +49,24 @@ CHOICE_HEADINGS = (
 BUDGETS_S = (60.0, 600.0, 3600.0)
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-    budgets: tuple[float, ...] = BUDGETS_S,
-) -> None:
+def main(source: Source = Source(), out: Path = Path("outputs/tables"), budgets: tuple[float, ...] = BUDGETS_S) -> None:
     """Print cost against gain and what to take within a budget; write both as md, csv and tex, and a plot.
 
     Args:
-        comparison: run ids or unique run names of comparisons, whose cells are taken together; by default the newest
-        rows: a CSV file of cells that is read in place of a store
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        source: where the cells are read
         out: folder for the files
         budgets: device-seconds for training a generator, sampling and filtering
     """
     if not budgets or not all(budget >= 0 for budget in budgets):
         raise InputError("--budgets needs device-seconds of 0 or more, such as 60 600 3600")
-    folder = tables.folder(out)
-    paths = write(runs.cells(comparison, rows, tracking_uri), folder, budgets)
-    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
-
-
-def write(cells: pd.DataFrame, out: Path, budgets: Sequence[float]) -> list[Path]:
-    """Write cost_vs_gain and recommendations (.md, .csv, .tex) and cost_vs_gain.png into a folder; their paths."""
-    arms = runs.whole_arms(cells)
-    if arms["method"].isin([BASELINE]).all():
-        raise InputError("no cell of an arm beside none: run experiments/compare.py with --methods or --controls")
-    return [path for section in sections(cells, budgets) for path in section.write(out)]
+    pages.show(sections(source.cells(), budgets), out, runs.NO_ARM)
 
 
 def sections(cells: pd.DataFrame, budgets: Sequence[float] = BUDGETS_S) -> Iterator[Section]:
-    """Its part of the report."""
+    """Its part of the report, where there is an arm beside `none`."""
     arms = runs.whole_arms(cells)
+    if arms["method"].eq(BASELINE).all():
+        return
     table = costs(arms)
     chosen = recommendations(table, budgets)
     yield Section(

@@ -55,6 +55,18 @@ def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd
     return averaged(values)
 
 
+def read(path: Path) -> pd.DataFrame:
+    """Averaged histories, columns run_id, share, value, comparison, from a CSV file that this script wrote."""
+    try:
+        curves = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as curves: {str(error).splitlines()[0]}") from error
+    lacking = [name for name in ("run_id", "share", "value", "comparison") if name not in curves]
+    if lacking:
+        raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.curves wrote")
+    return curves
+
+
 def averaged(values: pd.DataFrame) -> pd.DataFrame:
     """Histories (run_id, step, value) averaged in POINTS equal parts of each run's own length.
 

@@ -29,9 +29,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from analysis import accuracy_table, runs, statistics, tables
+from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.pages import Section
+from analysis.runs import Source
 from analysis.tables import Table, number, p_value, with_interval
 from harness import cli, tracking
 from harness.errors import InputError
@@ -49,36 +50,21 @@ TEST_HEADINGS = (
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-) -> None:
+def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
     """Print gains, tests and IQMs of the arms at each number of real images; write them as md, csv and tex, and a plot.
 
     Args:
-        comparison: run ids or unique run names of comparisons, whose cells are taken together; by default the newest
-        rows: a CSV file of cells that is read in place of a store
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        source: where the cells are read
         out: folder for the files
     """
-    folder = tables.folder(out)
-    paths = write(runs.cells(comparison, rows, tracking_uri), folder)
-    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
-
-
-def write(cells: pd.DataFrame, out: Path) -> list[Path]:
-    """Write low_data_gains, _tests and _iqm (.md, .csv, .tex) and low_data.png of cells into a folder; their paths."""
-    arms = runs.whole_arms(cells)
-    if arms["method"].isin([BASELINE]).all():
-        raise InputError("no cell of an arm beside none: run experiments/compare.py with --methods or --controls")
-    return [path for section in sections(cells) for path in section.write(out)]
+    pages.show(sections(source.cells()), out, runs.NO_ARM)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
-    """Its part of the report."""
+    """Its part of the report, where there is an arm beside `none`."""
     arms = runs.whole_arms(cells)
+    if arms["method"].eq(BASELINE).all():
+        return
     gained, tested, summed = gains(arms), tests(arms), iqms(arms)
     yield Section(
         "Few real images and many",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis import tables
 from analysis.tables import Table
+from harness.errors import InputError
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 96rem; margin: 2rem auto; padding: 0 1rem; }
@@ -43,6 +45,24 @@ class Section:
             paths.append(folder / f"{name}.png")
             figure.savefig(paths[-1], dpi=200)
         return paths
+
+
+def write(sections: Iterable[Section], out: Path, otherwise: str) -> list[Path]:
+    """Write an analysis' parts into a folder, made where it is not there; the paths.
+
+    Raises InputError, which says `otherwise`, where it has none.
+    """
+    found = list(sections)
+    if not found:
+        raise InputError(otherwise)
+    tables.folder(out)
+    return [path for section in found for path in section.write(out)]
+
+
+def show(sections: Iterable[Section], out: Path, otherwise: str) -> None:
+    """As `write`, and print the tables."""
+    paths = write(sections, out, otherwise)
+    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
 
 
 def page(title: str, parts: Iterable[str]) -> str:

@@ -18,48 +18,26 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import accuracy_table, marks, runs, statistics
+from analysis import accuracy_table, marks, pages, runs, statistics
 from analysis.pages import Section
-from analysis.runs import BASELINE
-from analysis.tables import Table, folder, with_interval
+from analysis.runs import BASELINE, Source
+from analysis.tables import Table, with_interval
 from harness import cli
-from harness.errors import InputError
+
+MISSING = (
+    "no arm has recalls per class (test/recall_class_…) and a cell of none with its n_real and seed beside it; run the "
+    "comparison again"
+)
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-) -> None:
+def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
     """Print the gain in recall of each class; write it as Markdown, CSV, LaTeX and heat map.
 
     Args:
-        comparison: run ids or unique run names of comparisons, such as one for each n_real; the newest if not given
-        rows: a CSV file of cells that is read instead
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
-        out: folder for the four files
+        source: where the cells are read
+        out: folder for the files
     """
-    folder(out)
-    paths = write(runs.whole_arms(runs.cells(comparison, rows, tracking_uri)), out)
-    print(paths[0].read_text(encoding="utf-8"), end="")
-
-
-def write(cells: pd.DataFrame, out: Path) -> list[Path]:
-    """Write per_digit.md, .csv, .tex and .png into a folder; their paths.
-
-    Raises InputError where no class of no arm has a gain.
-    """
-    gained = gains(cells)
-    if gained.empty:
-        raise InputError(
-            "no arm has recalls per class (test/recall_class_…) and a cell of none with its n_real and seed beside it; "
-            "run the comparison again"
-        )
-    table = per_class(gained)
-    picture = out / "per_digit.png"
-    plot(table).savefig(picture, dpi=150)
-    return [*shown(table, cells).write(out, "per_digit", table), picture]
+    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:

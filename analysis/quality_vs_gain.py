@@ -19,12 +19,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis import accuracy_table, marks, runs, statistics
+from analysis import accuracy_table, marks, pages, runs, statistics
 from analysis.pages import Section
-from analysis.runs import BASELINE
-from analysis.tables import Table, folder, with_interval
+from analysis.runs import BASELINE, Source
+from analysis.tables import Table, with_interval
 from harness import cli
-from harness.errors import InputError
 
 
 class Quality(NamedTuple):
@@ -52,48 +51,21 @@ FIGURES = {
 }
 """By their column in the cells."""
 REAL = "real"
+MISSING = "no cell has a figure of its samples' quality; compare arms that add samples"
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-) -> None:
+def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
     """Print the quality of each arm's samples and its correlation with the gain; write both, and a picture.
 
     Args:
-        comparison: run ids or unique run names of comparisons, such as one for each n_real; the newest if not given
-        rows: a CSV file of cells that is read instead
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
-        out: folder for the seven files
+        source: where the cells are read
+        out: folder for the files
     """
-    folder(out)
-    paths = write(runs.whole_arms(runs.cells(comparison, rows, tracking_uri)), out)
-    for path in paths:
-        if path.suffix == ".md":
-            print(path.read_text(encoding="utf-8"))
-
-
-def write(cells: pd.DataFrame, out: Path) -> list[Path]:
-    """Write quality.md, .csv and .tex, quality_vs_gain.md, .csv, .tex and .png into a folder; their paths.
-
-    Raises InputError where no arm's samples were measured.
-    """
-    if not any_measured(cells):
-        raise InputError("no cell has a figure of its samples' quality; compare arms that add samples")
-    table, correlations = quality_table(cells), correlation_table(cells)
-    picture = out / "quality_vs_gain.png"
-    plot(accuracy_table.pairs(cells)).savefig(picture, dpi=150)
-    return [
-        *shown_quality(table, cells).write(out, "quality", table),
-        *shown_correlations(correlations, cells).write(out, "quality_vs_gain", correlations),
-        picture,
-    ]
+    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
-    """Its part of the report, where there is one."""
+    """Its parts of the report, where any arm's samples were measured."""
     whole = runs.whole_arms(cells)
     if any_measured(whole):
         quality, correlations = quality_table(whole), correlation_table(whole)

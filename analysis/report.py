@@ -1,6 +1,6 @@
 """The whole answer as one HTML page and as Markdown: protocol, tables, pictures, claims, and every run behind them.
 
-    python -m analysis.report --comparison grid grid-100 --weak weak --rows analysis/results/mnist/rows.csv
+    python -m analysis.report --comparison grid grid-100 --rows analysis/results/mnist/rows.csv
     python -m analysis.report --rows analysis/results/mnist/rows.csv            # again, without MLflow
 
 About 30 s. With both, the cells of the comparisons are added to the rows of the file, and the report is of all.
@@ -14,7 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import accuracy_table, claims, cost_vs_gain, low_data, pages, per_digit, quality_vs_gain, runs, sweeps
+from analysis.claims import Besides
 from analysis.pages import Section
+from analysis.runs import Source
 from analysis.tables import Table, folder
 from harness import cli
 
@@ -32,29 +34,20 @@ PROTOCOL = (
 )
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    weak: str | None = None,
-    vanilla: str | None = None,
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/report"),
-) -> None:
-    """Write report.html, report.md and all tables and pictures.
+def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Path("outputs/report")) -> None:
+    """Write report.html, report.md and all tables and pictures; with --comparison and --rows, add to the file.
 
     Args:
-        comparison: run ids or unique run names of comparisons that make one grid; the newest one if not given
-        weak: the comparison with a weak baseline, for the claims
-        vanilla: the comparison whose GANs have the vanilla loss, for the claims
-        rows: a CSV file of cells: read where there is no --comparison, else added to
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        source: where the grid's cells are read
+        besides: what some claims need beside them
         out: folder for the files
     """
-    cells = runs.cells(comparison, None if comparison else rows, tracking_uri)
-    if comparison and rows:
-        cells = runs.add_rows(cells, rows)
+    if source.comparison and source.rows:
+        cells = runs.add_rows(replace(source, rows=None).cells(), source.rows)
+    else:
+        cells = source.cells()
     folder(out)
-    found = claims.findings(cells, *claims.besides(weak, vanilla, tracking_uri))
+    found = claims.findings(cells, *besides.read())
     shown = list(sections(cells, found))
     for section in shown:
         section.write(out)
@@ -67,7 +60,7 @@ def main(
 def sections(cells: pd.DataFrame, found: Sequence[claims.Finding]) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
-    yield Section("The claims, one by one", tables={"claims": (claims.shown(found), pd.DataFrame(found))})
+    yield claims.section(found)
     for analysis in ANALYSES:
         yield from analysis.sections(cells)
     yield Section("Every run", tables={"runs": (behind(cells), cells.drop(columns="right", errors="ignore"))})

@@ -1,6 +1,7 @@
 """Logged runs as plain typed tables: the only reading of runs in the analyses."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from harness.errors import InputError
 
 BASELINE = "none"
 CONTROLS = ("duplicate", "affine", "noise")
+NO_ARM = "no cell of an arm beside none: run experiments/compare.py with --methods or --controls"
 
 TAGS = ("method", "dataset", "n_real", "seed", "judge")
 METRICS = {
@@ -48,6 +50,24 @@ GROUPS = {
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
          "device", "numerics"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an analysis reads its cells: as flags, the same for all of them."""
+
+    comparison: tuple[str, ...] = ()
+    """run ids or unique run names of comparisons, taken as one, such as one for each n_real; by default the newest"""
+    rows: Path | None = None
+    """a CSV file of cells that is read in place of a store"""
+    tracking_uri: str | None = None
+    """the MLflow store or server; as everywhere in the harness if not given"""
+
+    def cells(self) -> pd.DataFrame:
+        """The cells, as `finished_cells` gives them. Raises InputError where both a file and comparisons are given."""
+        if self.rows and self.comparison:
+            raise InputError("--rows and --comparison exclude each other: give one of them")
+        return read_rows(self.rows) if self.rows else all_cells(self.comparison, self.tracking_uri)
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
@@ -91,16 +111,6 @@ def all_cells(comparisons: Sequence[str], tracking_uri: str | None = None) -> pd
     """The cells of several comparisons (by default the newest) as those of one, such as one for each n_real."""
     parts = [comparison_cells(name, tracking_uri) for name in comparisons or [None]]
     return checked(pd.concat(parts, ignore_index=True))
-
-
-def cells(comparison: Sequence[str] = (), rows: Path | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The cells that an analysis speaks of: of a file of rows, or of comparisons in a store (by default the newest).
-
-    Raises InputError for both at once.
-    """
-    if rows and comparison:
-        raise InputError("--rows and --comparison exclude each other: give one of them")
-    return read_rows(rows) if rows else all_cells(comparison, tracking_uri)
 
 
 def read_rows(path: Path) -> pd.DataFrame:

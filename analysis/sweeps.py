@@ -23,12 +23,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import accuracy_table, runs, statistics, tables
+from analysis import accuracy_table, pages, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.pages import Section
+from analysis.runs import Source
 from analysis.tables import Table, with_interval
 from harness import cli
-from harness.errors import InputError
 
 SWEEPS = {"amount": r"([\d.e+-]+)x", "share": r"share=([\d.e+-]+)"}
 """A cell's variant in each sweep."""
@@ -37,34 +37,20 @@ HEADINGS = {
     "amount": ("n_real", "method", "synthetic / real", "images", "n", "accuracy, %", "gain, points"),
     "share": ("n_real", "method", "synthetic share", "n", "accuracy, %", "gain, points"),
 }
+MISSING = (
+    "no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the comparison's other "
+    "flags, adds them"
+)
 
 
-def main(
-    comparison: tuple[str, ...] = (),
-    rows: Path | None = None,
-    tracking_uri: str | None = None,
-    out: Path = Path("outputs/tables"),
-) -> None:
+def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
     """Print the gain by the amount of synthetic images and by their share; write both as md, csv and tex, and a plot.
 
     Args:
-        comparison: run ids or unique run names of comparisons, whose cells are taken together; by default the newest
-        rows: a CSV file of cells that is read in place of a store
-        tracking_uri: the MLflow store or server; as everywhere in the harness if not given
+        source: where the cells are read
         out: folder for the files
     """
-    folder = tables.folder(out)
-    paths = write(runs.cells(comparison, rows, tracking_uri), folder)
-    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
-
-
-def write(cells: pd.DataFrame, out: Path) -> list[Path]:
-    """Write sweep_amount and sweep_share (.md, .csv, .tex), where there are such, and sweeps.png; their paths."""
-    found = list(sections(cells))
-    if not found:
-        raise InputError("no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the "
-                         "comparison's other flags, adds them")  # fmt: skip
-    return [path for section in found for path in section.write(out)]
+    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:

@@ -1,32 +1,24 @@
 """Gains by the number of real images: stored tables to the letter, figures by hand and by scipy."""
 
-import contextlib
-import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from known_cells import LOST, RIGHT, known_cells
+from known_cells import LOST, RIGHT, check_golden, files_of, known_cells
 from scipy import stats
 
-from analysis import low_data, runs, statistics, tables
+from analysis import low_data, pages, runs, statistics, tables
+from analysis.runs import Source
 from harness.errors import InputError
 
-GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("low_data_gains", "low_data_tests", "low_data_iqm")
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that `main` writes of a file of rows, and as `said` what it prints."""
-    folder = tmp_path_factory.mktemp("tables")
-    runs.add_rows(known_cells(), folder.parent / "rows.csv")
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        low_data.main(rows=folder.parent / "rows.csv", tracking_uri="sqlite:///never-read.db", out=folder)
-    folder.with_name("said").write_text(said.getvalue(), encoding="utf-8")
-    return folder
+    return files_of(low_data.main, known_cells(), tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +41,7 @@ def points(n_real: int, arm: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", [*(f"{name}.md" for name in NAMES), "low_data_gains.tex"])
 def test_the_files_are_those_stored(name: str, written: Path) -> None:
-    text, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (written, GOLDEN))
-    assert text == golden, f"if this is what it should be: cp {written / name} {GOLDEN / name}"
+    check_golden(name, written)
 
 
 def test_every_table_is_there_in_three_forms_and_a_picture(written: Path) -> None:
@@ -76,7 +67,7 @@ def test_a_number_of_images_in_latex() -> None:
 
 def test_what_is_printed_are_the_tables(written: Path) -> None:
     texts = [written.joinpath(f"{name}.md").read_text(encoding="utf-8") for name in NAMES]
-    assert written.with_name("said").read_text(encoding="utf-8") == "\n".join(texts)
+    assert written.with_suffix(".said").read_text(encoding="utf-8") == "\n".join(texts)
 
 
 # The numbers
@@ -226,7 +217,7 @@ def test_cells_that_do_not_say_what_they_got_right_are_counted_out_and_said() ->
 
 def test_without_a_baseline_the_arms_stay_with_no_pairs(tmp_path: Path) -> None:
     arms = known_cells().query("method != 'none'")
-    low_data.write(arms, tmp_path)
+    pages.write(low_data.sections(arms), tmp_path, runs.NO_ARM)
     assert low_data.gains(runs.whole_arms(arms))["num_seeds"].eq(0).all()
 
 
@@ -243,7 +234,7 @@ def test_sweeps_are_no_arms(gains: pd.DataFrame, written: Path) -> None:
 )
 def test_cells_without_arms_are_refused(query: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        low_data.write(known_cells().query(query), tmp_path)
+        pages.write(low_data.sections(known_cells().query(query)), tmp_path, runs.NO_ARM)
 
 
 def test_answers_that_are_none_are_refused() -> None:
@@ -268,19 +259,19 @@ def test_a_file_that_holds_no_rows_is_refused_in_a_line(content: str | None, mes
     if content is not None:
         rows.write_text(content)
     with pytest.raises(InputError, match=message) as refused:
-        low_data.main(rows=rows, out=tmp_path)
+        low_data.main(Source(rows=rows), out=tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_rows_and_comparisons_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--rows and --comparison exclude each other"):
-        runs.cells(["mnist"], tmp_path / "rows.csv")
+        Source(("mnist",), tmp_path / "rows.csv").cells()
 
 
-def test_a_folder_that_cannot_be_made_is_refused_before_any_cell_is_read(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
-        low_data.main(rows=tmp_path / "never-read.csv", out=tmp_path / "file")
+        pages.show(low_data.sections(known_cells()), tmp_path / "file", runs.NO_ARM)
 
 
 # The picture

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_cells import cells as synthetic
+from known_cells import measured_cells
 
 from analysis import accuracy_table, marks
 
 
 def changed(method: str, n_real: int, seeds: list[int], **figures: float) -> pd.DataFrame:
-    cells = synthetic()
+    cells = measured_cells()
     which = (cells["method"] == method) & (cells["n_real"] == n_real) & cells["seed"].isin(seeds)
     cells.loc[which, list(figures)] = list(figures.values())
     return cells
@@ -21,7 +21,7 @@ def marked(cells: pd.DataFrame, mark: str) -> list[tuple[int, str, int]]:
 
 
 def test_sound_generators_have_no_mark() -> None:
-    cells = synthetic()
+    cells = measured_cells()
     assert not marks.marks(cells).any(axis=None)
     assert marks.signs(cells) == {}
     assert marks.notes(cells) == []
@@ -82,7 +82,7 @@ def test_the_notes_name_arm_seeds_and_how_many_there_are() -> None:
 
 
 def test_the_accuracy_table_shows_the_marks_and_its_numbers_stay_as_they_are(tmp_path) -> None:
-    sound, cells = synthetic(), changed("gan", 100, [1], quality_diversity=0.01)
+    sound, cells = measured_cells(), changed("gan", 100, [1], quality_diversity=0.01)
     accuracy_table.write(cells, tmp_path)
     text = (tmp_path / "accuracy_table.md").read_text(encoding="utf-8")
     assert text.count("| gan †") == 1

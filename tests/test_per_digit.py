@@ -5,25 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import synthetic_cells
+from known_cells import GOLDEN, check_golden, files_of, measured_cells
 
-from analysis import per_digit, runs
+from analysis import pages, per_digit
 from harness.errors import InputError
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
 def cells() -> pd.DataFrame:
-    return synthetic_cells.cells()
+    return measured_cells()
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tables")
-    paths = per_digit.write(synthetic_cells.cells(), folder)
-    assert paths[-1].read_bytes().startswith(b"\x89PNG")
-    return folder
+    return files_of(per_digit.main, measured_cells(), tmp_path_factory.mktemp("tables"))
 
 
 def by_class(cells: pd.DataFrame) -> pd.DataFrame:
@@ -32,8 +27,7 @@ def by_class(cells: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", ["per_digit.md", "per_digit.csv", "per_digit.tex"])
 def test_the_files_are_those_stored(name: str, written: Path) -> None:
-    found, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (written, GOLDEN))
-    assert found == golden, f"if this is what it should be: cp {written / name} {GOLDEN / name}"
+    check_golden(name, written)
 
 
 def test_a_gain_is_the_mean_of_its_pairs_with_students_interval(cells: pd.DataFrame) -> None:
@@ -59,8 +53,8 @@ def test_a_seed_without_partner_is_not_counted(cells: pd.DataFrame) -> None:
 
 
 def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
-    single = synthetic_cells.cells(seeds=(1,))
-    per_digit.write(single, tmp_path)
+    single = measured_cells(seeds=(1,))
+    pages.write(per_digit.sections(single), tmp_path, per_digit.MISSING)
     assert "[" not in (tmp_path / "per_digit.md").read_text(encoding="utf-8")
     assert by_class(single)["gain_low_points"].isna().all()
 
@@ -101,7 +95,7 @@ def test_cells_that_say_nothing_of_classes_are_refused_and_no_part_of_a_report(
         "no arm": cells[cells["method"] == "none"],
     }[which]
     with pytest.raises(InputError, match="no arm has recalls per class") as refused:
-        per_digit.write(changed, tmp_path)
+        pages.write(per_digit.sections(changed), tmp_path, per_digit.MISSING)
     assert "\n" not in str(refused.value)
     assert list(per_digit.sections(changed)) == []
 
@@ -111,9 +105,6 @@ def test_the_report_has_the_same_table(cells: pd.DataFrame) -> None:
     assert section.tables["per_digit"][0].markdown() == (GOLDEN / "per_digit.md").read_text(encoding="utf-8")
 
 
-def test_rows_of_a_file_are_read_in_place_of_a_store(
-    cells: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs.add_rows(cells, tmp_path / "rows.csv")
-    per_digit.main(rows=tmp_path / "rows.csv", tracking_uri="sqlite:///never-read.db", out=tmp_path / "tables")
-    assert capsys.readouterr().out == (GOLDEN / "per_digit.md").read_text(encoding="utf-8")
+def test_what_is_printed_is_the_table(written: Path) -> None:
+    said = written.with_suffix(".said").read_text(encoding="utf-8")
+    assert said == (GOLDEN / "per_digit.md").read_text(encoding="utf-8")

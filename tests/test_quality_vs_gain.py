@@ -6,27 +6,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic_cells
+from known_cells import GOLDEN, check_golden, files_of, measured_cells
 from scipy import stats
 
-from analysis import quality_vs_gain, runs
+from analysis import pages, quality_vs_gain
 from analysis.quality_vs_gain import FIGURES, correlation_table, generator_gains, quality_table
+from analysis.runs import Source
 from harness.errors import InputError
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
 def cells() -> pd.DataFrame:
-    return synthetic_cells.cells()
+    return measured_cells()
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tables")
-    paths = quality_vs_gain.write(synthetic_cells.cells(), folder)
-    assert paths[-1].read_bytes().startswith(b"\x89PNG")
-    return folder
+    return files_of(quality_vs_gain.main, measured_cells(), tmp_path_factory.mktemp("tables"))
+
+
+def write(cells: pd.DataFrame, out: Path) -> list[Path]:
+    return pages.write(quality_vs_gain.sections(cells), out, quality_vs_gain.MISSING)
 
 
 def correlations(cells: pd.DataFrame) -> pd.DataFrame:
@@ -37,8 +37,7 @@ def correlations(cells: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("name", ["quality.md", "quality.csv", "quality.tex", "quality_vs_gain.md",
                                   "quality_vs_gain.csv", "quality_vs_gain.tex"])  # fmt: skip
 def test_the_files_are_those_stored(name: str, written: Path) -> None:
-    found, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (written, GOLDEN))
-    assert found == golden, f"if this is what it should be: cp {written / name} {GOLDEN / name}"
+    check_golden(name, written)
 
 
 # Quality
@@ -138,8 +137,8 @@ def test_the_report_has_the_same_tables(cells: pd.DataFrame) -> None:
 
 
 def test_one_seed_has_no_intervals_of_quality(tmp_path: Path) -> None:
-    single = synthetic_cells.cells(seeds=(0,), sizes=(100,))
-    assert len(quality_vs_gain.write(single, tmp_path)) == 7
+    single = measured_cells(seeds=(0,), sizes=(100,))
+    assert len(write(single, tmp_path)) == 7
     assert "[" not in (tmp_path / "quality.md").read_text(encoding="utf-8").split("Data set")[0]
     assert correlations(single).loc[("quality_density", 100), ["low", "high"]].isna().all()
 
@@ -147,34 +146,31 @@ def test_one_seed_has_no_intervals_of_quality(tmp_path: Path) -> None:
 def test_a_comparison_without_generators_has_a_table_of_quality_and_no_correlation(
     cells: pd.DataFrame, tmp_path: Path
 ) -> None:
-    quality_vs_gain.write(cells[cells["method"].isin(["none", "affine"])], tmp_path)
+    write(cells[cells["method"].isin(["none", "affine"])], tmp_path)
     text = (tmp_path / "quality_vs_gain.md").read_text(encoding="utf-8")
     assert "over the pairs (arm, seed) of no generator" in text
 
 
 def test_an_old_comparison_has_the_figures_that_it_has(cells: pd.DataFrame, tmp_path: Path) -> None:
     old = cells.drop(columns=[name for name in cells if name.startswith(("quality_", "floor_"))])
-    quality_vs_gain.write(old, tmp_path)
+    write(old, tmp_path)
     assert quality_table(old).iloc[-1]["cas"] == pytest.approx(0.95)
 
 
 def test_cells_without_any_figure_are_refused(cells: pd.DataFrame, tmp_path: Path) -> None:
     none = cells[cells["method"] == "none"].drop(columns=list(FIGURES))
     with pytest.raises(InputError, match="no cell has a figure of its samples' quality") as refused:
-        quality_vs_gain.write(none, tmp_path)
+        write(none, tmp_path)
     assert list(quality_vs_gain.sections(none)) == []
     assert "\n" not in str(refused.value)
 
 
-def test_rows_of_a_file_are_read_in_place_of_a_store_and_sweeps_left_out(
-    cells: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_of_a_file_are_read_in_place_of_a_store_and_sweeps_left_out(cells: pd.DataFrame, tmp_path: Path) -> None:
     sweep = cells[cells["method"] == "vae"].assign(variant="2x", accuracy=0.1)
     sweep["run_id"] += "-2x"
-    runs.add_rows(pd.concat([cells, sweep]), tmp_path / "rows.csv")
-    quality_vs_gain.main(rows=tmp_path / "rows.csv", tracking_uri="sqlite:///never-read.db", out=tmp_path / "tables")
+    folder = files_of(quality_vs_gain.main, pd.concat([cells, sweep]), tmp_path / "tables")
     golden = [(GOLDEN / f"{name}.md").read_text(encoding="utf-8") for name in ("quality", "quality_vs_gain")]
-    assert capsys.readouterr().out == "".join(f"{text}\n" for text in golden)
+    assert folder.with_suffix(".said").read_text(encoding="utf-8") == "\n".join(golden)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +185,8 @@ def test_a_file_that_has_no_cells_is_one_line(content: str | None, message: str,
     if content:
         (tmp_path / "nothing.csv").write_text(content)
     with pytest.raises(InputError, match=message) as refused:
-        quality_vs_gain.main(rows=tmp_path / "nothing.csv", out=tmp_path / "tables")
+        quality_vs_gain.main(Source(rows=tmp_path / "nothing.csv"), out=tmp_path / "tables")
     assert "\n" not in str(refused.value)
-
-
-def test_a_folder_that_cannot_be_made_is_refused_first(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
-        quality_vs_gain.main(rows=tmp_path / "never-read.csv", out=tmp_path / "file")
 
 
 # The picture

@@ -1,19 +1,15 @@
 """Sweeps of amount and share: stored tables to the letter, figures by hand."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from known_cells import RIGHT, SWEEP, known_cells
+from known_cells import RIGHT, SWEEP, check_golden, files_of, known_cells
 from scipy import stats
 
-from analysis import runs, sweeps
+from analysis import pages, sweeps
 from harness.errors import InputError
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +19,12 @@ def placed() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that `main` writes of a file of rows, and as `said` what it prints."""
-    folder = tmp_path_factory.mktemp("tables")
-    runs.add_rows(known_cells(), folder.parent / "rows.csv")
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        sweeps.main(rows=folder.parent / "rows.csv", out=folder)
-    folder.with_name("said").write_text(said.getvalue(), encoding="utf-8")
-    return folder
+    return files_of(sweeps.main, known_cells(), tmp_path_factory.mktemp("tables"))
 
 
 @pytest.mark.parametrize("name", ["sweep_amount.md", "sweep_amount.csv", "sweep_share.md"])
 def test_the_files_are_those_stored(name: str, written: Path) -> None:
-    text, golden = (folder.joinpath(name).read_text(encoding="utf-8") for folder in (written, GOLDEN))
-    assert text == golden, f"if this is what it should be: cp {written / name} {GOLDEN / name}"
+    check_golden(name, written)
 
 
 def test_both_sweeps_are_there_in_three_forms_and_one_picture(written: Path) -> None:
@@ -45,7 +34,7 @@ def test_both_sweeps_are_there_in_three_forms_and_one_picture(written: Path) -> 
 
 def test_what_is_printed_are_the_tables(written: Path) -> None:
     texts = [written.joinpath(f"sweep_{sweep}.md").read_text(encoding="utf-8") for sweep in sweeps.SWEEPS]
-    assert written.with_name("said").read_text(encoding="utf-8") == "\n".join(texts)
+    assert written.with_suffix(".said").read_text(encoding="utf-8") == "\n".join(texts)
 
 
 def test_amounts_go_from_none_over_the_variants_to_the_whole_set(placed: pd.DataFrame) -> None:
@@ -85,7 +74,7 @@ def test_a_variant_is_read_as_the_comparison_writes_it() -> None:
 
 def test_a_sweep_of_one_kind_is_one_table(tmp_path: Path) -> None:
     cells = known_cells().query("not variant.str.startswith('share')")
-    assert {path.name for path in sweeps.write(cells, tmp_path)} == {
+    assert {path.name for path in pages.write(sweeps.sections(cells), tmp_path, sweeps.MISSING)} == {
         "sweep_amount.md", "sweep_amount.csv", "sweep_amount.tex", "sweeps.png",
     }  # fmt: skip
 
@@ -121,7 +110,7 @@ def test_one_seed_gives_no_interval() -> None:
 
 def test_cells_of_no_sweep_are_refused_with_what_makes_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares"):
-        sweeps.write(known_cells(sweeps=False), tmp_path)
+        pages.write(sweeps.sections(known_cells(sweeps=False)), tmp_path, sweeps.MISSING)
     assert list(tmp_path.iterdir()) == []
 
 

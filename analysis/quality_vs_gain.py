@@ -101,8 +101,9 @@ def quality_table(cells: pd.DataFrame) -> pd.DataFrame:
         own = measured[(measured["n_real"] == n_real) & (measured["method"] == method)]
         rows.append({"n_real": n_real, "method": method} | _means(own, {name: name for name in FIGURES}))
     most = cells[(cells["method"] == BASELINE) & (cells["n_real"] == cells["n_real"].max())]
-    floors = {name: name.replace("quality_", "floor_") for name in FIGURES if name.startswith("quality_")}
-    once = cells[cells.reindex(columns=list(floors.values())).notna().any(axis=1)].drop_duplicates("seed")
+    floors = {name: f"floor_{name.removeprefix('quality_')}" for name in FIGURES if name != "cas"}
+    floor = cells.reindex(columns=list(floors.values())).groupby(cells["seed"]).first()  # that is there
+    once = floor.dropna(how="all").reset_index()
     rows.append({"n_real": pd.NA, "method": REAL} | _means(once, floors) | _mean(most["accuracy"], "cas"))
     return pd.DataFrame(rows).astype({"n_real": "Int64"})
 

@@ -83,7 +83,7 @@ def test_the_kernel_distance_of_equal_sets_is_nothing_and_grows_with_a_shift(
 def test_quality_stands_beside_its_floor(found_of_fresh: dict[str, float]) -> None:
     assert {f"{part}/{name}" for part in ("quality", "floor") for name in FIGURES} <= set(found_of_fresh)
     assert set(found_of_fresh) - {f"floor/{name}" for name in FIGURES} - {f"quality/{name}" for name in FIGURES} == {
-        "quality/closer", "quality/copy_p", "quality/copy_odds",
+        "floor/conditional_accuracy", "quality/closer", "quality/copy_p", "quality/copy_odds",
     }  # fmt: skip
     for name in ("precision", "recall", "coverage", "diversity", "sharpness"):
         assert found_of_fresh[f"quality/{name}"] == pytest.approx(found_of_fresh[f"floor/{name}"], abs=0.15)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import processes
 import pytest
 from accelerate import Accelerator
@@ -81,6 +82,33 @@ def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str, launch: Lau
     )
     done = launch("-c", code, uri, vae_run)
     assert done.returncode == 0, done.stderr
+
+
+def test_figures_of_quality_by_the_number_of_samples(vae_run: str, forked: Launch, place: Path) -> None:
+    command = ("experiments/sample_size.py", "--n-real", "200", "--samples", vae_run, "--out", "numbers.csv")
+    done = forked(*command, "--numbers", "50", "100", "300", "400")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(place / "numbers.csv").set_index(["images", "number"])
+    # 300 samples; 180 real images to be judged, more to be taught by
+    assert table["fid"].dropna().index.to_list() == [("samples", 50), ("real", 50), ("samples", 100), ("real", 100),
+                                                     ("samples", 300)]  # fmt: skip
+    assert table["cas"].notna().all()
+    assert ("samples", 400) not in table.index
+    assert ("real", 400) in table.index
+    real = table.loc["real"]
+    assert real.loc[100, "fid"] < real.loc[50, "fid"]  # of the number alone
+    assert real.loc[400, "cas"] > real.loc[50, "cas"]
+    assert real.loc[100, "fid"] < table.loc[("samples", 100), "fid"]
+
+
+def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
+    for flags, message in (
+        (("--samples", "x", "--numbers", "5"), "--numbers must be 10 or more"),
+        ((), "give --samples"),
+    ):
+        done = forked("experiments/sample_size.py", *flags)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert message in done.stderr
 
 
 COMPARE = (

@@ -29,6 +29,7 @@ SATISFYING = 0.95
 """Conditional accuracy from which a generator does what it is told, nearly always."""
 FULL = 50_000
 """Real images from which a data set counts as MNIST's 60,000."""
+GRADIENTS = "Norm of the generator's gradient along the training, mean and standard deviation over the seeds"
 HEADINGS = ("claim", "measured", "n", "value", "verdict")
 
 
@@ -68,13 +69,14 @@ def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Pa
         besides: what some claims need beside them
         out: folder for the files
     """
-    found = findings(source.cells(), *besides.read())
-    pages.show([section(found)], out, "no claim")
+    cells, (weak, gradients) = source.cells(), besides.read()
+    pages.show([section(findings(cells, weak, gradients), gradients)], out, "no claim")
 
 
-def section(found: Sequence["Finding"]) -> Section:
+def section(found: Sequence["Finding"], gradients: pd.DataFrame | None = None) -> Section:
     """The claims' part of the report."""
-    return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))})
+    drawn = {} if gradients is None else {"gradients": (curves.plot(gradients, "gradient norm"), GRADIENTS)}
+    return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))}, pictures=drawn)
 
 
 def findings(
@@ -110,7 +112,7 @@ def verdict(low: float, high: float, margin: float = 0.0) -> Verdict:
 
 def _generators(cells: pd.DataFrame) -> list[str]:
     names = sorted(set(cells["method"]) - {BASELINE, *CONTROLS})
-    return [name for name in names if not name.endswith("-filtered")]
+    return [name for name in names if not name.endswith(runs.FILTERED)]
 
 
 def _missing(claim: str, what: str) -> Finding:

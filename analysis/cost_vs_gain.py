@@ -38,8 +38,6 @@ from harness.errors import InputError
 
 FREE = (BASELINE, *CONTROLS)
 """Arms that nothing is trained for."""
-FILTERED = "-filtered"
-"""How the name of an arm ends that has only the samples that a classifier agrees with."""
 
 HEADINGS = ("n_real", "method", "n", "cost, s", "classifier, s", "gain, points", "front", "front of generators")
 CHOICE_HEADINGS = (
@@ -122,7 +120,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
 
 def cost(cells: pd.DataFrame) -> pd.Series:
     """Device-seconds that the arm of each cell took before its classifier."""
-    filtering = cells["filter_s"].where(cells["method"].str.endswith(FILTERED), 0.0)
+    filtering = cells["filter_s"].where(cells["method"].str.endswith(runs.FILTERED), 0.0)
     total = cells["generator_training_s"] + cells["generator_sampling_s"] + filtering
     return total.mask(cells["method"].isin(FREE), 0.0).astype(float)
 

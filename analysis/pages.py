@@ -25,25 +25,30 @@ img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color:
 td.words { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 tr.best { background: #eef5fb; font-weight: 600; } :target { background: #fff3c4; }
 """
+DPI = 150
 # The policy keeps the page from asking the network for anything, whatever names and reasons the runs hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: words, tables with their unrounded numbers, pictures with what they show; by file name."""
+    """A part of a report: words, tables with their unrounded numbers, pictures with what they show; by file name.
+
+    None for a picture is one that stands in the folder already.
+    """
 
     title: str
     words: Sequence[str] = ()
     tables: Mapping[str, tuple[Table, pd.DataFrame]] = field(default_factory=dict)
-    pictures: Mapping[str, tuple[Figure, str]] = field(default_factory=dict)
+    pictures: Mapping[str, tuple[Figure | None, str]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> list[Path]:
         """NAME.md, .csv and .tex of each table and NAME.png of each picture in a folder that is there; their paths."""
         paths = [path for name, (table, numbers) in self.tables.items() for path in table.write(folder, name, numbers)]
         for name, (figure, _) in self.pictures.items():
             paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=200)
+            if figure is not None:
+                figure.savefig(paths[-1], dpi=DPI)
         return paths
 
 

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import accuracy_table, claims, cost_vs_gain, low_data, pages, per_digit, quality_vs_gain, runs, sweeps
+from analysis import (
+    accuracy_table,
+    claims,
+    cost_vs_gain,
+    low_data,
+    pages,
+    per_digit,
+    quality_vs_gain,
+    runs,
+    samples,
+    sweeps,
+)
 from analysis.claims import Besides
 from analysis.pages import Section
 from analysis.runs import Source
@@ -47,8 +58,7 @@ def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Pa
     else:
         cells = source.cells()
     folder(out)
-    found = claims.findings(cells, *besides.read())
-    shown = list(sections(cells, found))
+    shown = list(sections(cells, source, besides, out))
     for section in shown:
         section.write(out)
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
@@ -57,12 +67,14 @@ def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Pa
     print(out / "report.html")
 
 
-def sections(cells: pd.DataFrame, found: Sequence[claims.Finding]) -> Iterator[Section]:
+def sections(cells: pd.DataFrame, source: Source, besides: Besides, out: Path) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
+    weak, gradients = besides.read()
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
-    yield claims.section(found)
+    yield claims.section(claims.findings(cells, weak, gradients), gradients)
     for analysis in ANALYSES:
         yield from analysis.sections(cells)
+    yield from samples.sections(cells, source, out)
     yield Section("Every run", tables={"runs": (behind(cells), cells.drop(columns="right", errors="ignore"))})
 
 

@@ -12,6 +12,8 @@ from harness.errors import InputError
 
 BASELINE = "none"
 CONTROLS = ("duplicate", "affine", "noise")
+FILTERED = "-filtered"
+"""How the name of an arm ends that has only the samples that a classifier agrees with."""
 NO_ARM = "no cell of an arm beside none: run experiments/compare.py with --methods or --controls"
 
 TAGS = ("method", "dataset", "n_real", "seed", "judge")

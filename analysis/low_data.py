@@ -165,8 +165,9 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
     seeds within each n_real.
     """
     paired = accuracy_table.pairs(cells)
-    sizes = cells["n_real"].unique()
-    methods = cells.loc[cells["method"] != BASELINE, "method"].drop_duplicates().sort_values(key=accuracy_table.rank)
+    arms = cells[cells["method"] != BASELINE]
+    sizes = arms["n_real"].unique()  # at others there is no more than a point of none's learning curve
+    methods = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     rows = []
     for method in methods:
         scores = paired[paired["method"] == method].pivot(index="seed", columns="n_real", values="gain_points")

@@ -19,7 +19,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
 th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
          white-space: nowrap; }
-td:last-child { white-space: normal; } .trials td:last-child { min-width: 16rem; }
+.trials td:last-child { white-space: normal; min-width: 16rem; }
 th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
 td.words { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }

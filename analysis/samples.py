@@ -20,7 +20,7 @@ from harness.errors import InputError
 
 SHEETS = {
     "samples": "Samples, a row per class, of one seed",
-    "closest_pairs": "The samples that lie closest to images which their generator saw, each before that image",
+    "closest_pairs": "Of each class the samples closest to images which their generator saw, each before that image",
 }
 """Pictures of a generator's run."""
 

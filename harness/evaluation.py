@@ -237,13 +237,15 @@ def memorisation(samples: Images, seen: Images, unseen: Images) -> Memorisation:
 
 
 def closest_pairs(samples: Images, seen: Images, number: int) -> Tensor:
-    """The samples that lie closest to seen images, each before that image: uint8 [2 * number, C, H, W].
+    """Of each label the samples that lie closest to seen images, each before that image: uint8 [2 * n, C, H, W].
 
-    Among the first COMPARED samples.
+    `number` of a label, closest first, or as many as there are, among the first COMPARED samples.
     """
-    distance, which = neighbours.nearest(_pixels(samples.images[:COMPARED]), _pixels(seen.images))
-    closest = distance.argsort()[:number]
-    return torch.stack([samples.images[closest], seen.images[which[closest]]], 1).flatten(0, 1)
+    own = samples[:COMPARED]
+    distance, which = neighbours.nearest(_pixels(own.images), _pixels(seen.images))
+    order = distance.argsort()
+    closest = torch.cat([order[own.labels[order] == label][:number] for label in own.labels.unique()])
+    return torch.stack([own.images[closest], seen.images[which[closest]]], 1).flatten(0, 1)
 
 
 def _pixels(images: Tensor) -> Tensor:

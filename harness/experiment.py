@@ -120,7 +120,7 @@ def generator(
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, settings.register)
-            pairs = evaluation.closest_pairs(samples, dataset.real, GRID_DRAWS**2 // 2)
+            pairs = evaluation.closest_pairs(samples, dataset.real, GRID_DRAWS // 2)
             run.picture(pictures.grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
             figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
             print(

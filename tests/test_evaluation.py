@@ -159,10 +159,14 @@ def test_the_odds_know_no_size(digits: Dataset, fresh: Images) -> None:
 
 
 def test_the_closest_pairs_are_a_copy_and_its_original(digits: Dataset, fresh: Images) -> None:
-    samples = Images(torch.cat([fresh.images[:50], digits.real.images[7:8]]), torch.zeros(51))
-    sample, original = evaluation.closest_pairs(samples, digits.real, 1)
+    """Of the second label; the first has the closest of its own, whatever the second's distance."""
+    labels = torch.tensor([0] * 50 + [1] * 20)
+    samples = Images(torch.cat([fresh.images[:69], digits.real.images[7:8]]), labels)
+    zero, _, sample, original = evaluation.closest_pairs(samples, digits.real, 1)
     assert torch.equal(sample, digits.real.images[7])
     assert torch.equal(original, digits.real.images[7])
+    assert (fresh.images[:50] == zero).flatten(1).all(1).any()
+    assert len(evaluation.closest_pairs(samples, digits.real, 30)) == 2 * (30 + 20)
 
 
 def test_quality_is_refused_where_it_cannot_be_had(judge: Classifier, fresh: Images, digits: Dataset) -> None:

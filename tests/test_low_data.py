@@ -225,6 +225,15 @@ def test_sweeps_are_no_arms(gains: pd.DataFrame, written: Path) -> None:
     assert len(written.joinpath("low_data_gains.csv").read_text().splitlines()) == 1 + len(gains)
 
 
+def test_sizes_at_which_none_stands_alone_are_points_of_its_curve_and_no_tasks() -> None:
+    cells = known_cells(sweeps=False)
+    curve = cells.query("n_real != 1000 or method == 'none'")
+    assert low_data.iqms(curve)["num_sizes"].eq(2).all()
+    assert low_data.iqms(curve).set_index("method").loc["ddpm", "num_seeds"] == 4
+    assert low_data.gain_notes(curve)[1].endswith("curve measured.")
+    assert "over 100, 1,000, 10,000 images" in low_data.gain_notes(curve)[1]
+
+
 # Bad input
 
 

@@ -168,9 +168,11 @@ def probability_of_improvement(
 
 
 def _wins(treated: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[r, n, tasks] and [r, m, tasks] -> the share of pairs won, [r]."""
-    ahead = np.sign(treated[:, :, None] - baseline[:, None])
-    return ((ahead + 1) / 2).mean(axis=(1, 2, 3))
+    """[r, n, tasks] and [r, m, tasks] -> the share of pairs won, [r]: by ranks among all, which halve ties."""
+    n, m = treated.shape[1], baseline.shape[1]
+    ranks = stats.rankdata(np.concatenate([treated, baseline], axis=1), axis=1)
+    u = ranks[:, :n].sum(axis=1) - n * (n + 1) / 2
+    return (u / (n * m)).mean(axis=1)
 
 
 def _within_tasks(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """How fast runs are read, beside `mlflow.search_runs`: from a database itself and from a server of it.
 
-    python experiments/benchmark_reading.py
+    python tests/benchmark_reading.py
 
 Makes a store of 10,000 finished runs in a temporary folder, each with 10 metrics, 20 params and 10 tags, and reads
 it in turns. About ten minutes on two CPU cores, which should have nothing else to do. Prints a table.
@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +34,7 @@ EXPERIMENT = "many"
 METRICS, PARAMS, TAGS = 10, 20, 10  # of a run
 COLUMNS = ["metrics.split/metric_0", "params.param_0", "tags.tag_0"]
 BLOCK = 500  # runs in an insertion
+TABLES = (SqlRun, SqlMetric, SqlLatestMetric, SqlParam, SqlTag)
 START_MS, LENGTH_MS = 1_700_000_000_000, 60_000
 PATIENCE_S = 120.0
 
@@ -54,7 +56,7 @@ def main(plan: Plan = Plan()) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "600"  # mlflow.search_runs asks for 10,000 runs at once
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         database = f"sqlite:///{folder}/mlflow.db"
-        fill(database, plan.runs)
+        fill(database, many(plan.runs))
         print("| store | reading | s | ratio to mlflow.search_runs |", "|---|---|---|---|", sep="\n", flush=True)
         compare("sqlite", database, plan)
         with served(database) as uri:
@@ -88,43 +90,64 @@ def spread(values: list[float]) -> str:
     return f"{median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def fill(database: str, runs: int) -> None:
-    """A new store with that many runs in one experiment, put into its tables: through MLflow it takes hours."""
+@dataclass(frozen=True)
+class Logged:
+    """What a finished run has said."""
+
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def fill(database: str, runs: Iterable[Logged]) -> None:
+    """A new store with these runs in one experiment, put into its tables: through MLflow it takes hours."""
     experiment = int(tracking.client(database).create_experiment(EXPERIMENT, "file:///nowhere"))
     engine = create_engine(database)
-    for first in range(0, runs, BLOCK):
-        block = range(first, min(first + BLOCK, runs))
+    for block in batched(enumerate(runs), BLOCK):
+        rows: dict[Any, list[dict[str, Any]]] = {table: [] for table in TABLES}
+        for number, run in block:
+            row = finished(number, experiment)
+            own, moment = {"run_uuid": row["run_uuid"]}, {"step": 0, "is_nan": False, "timestamp": row["start_time"]}
+            rows[SqlRun].append(row)
+            values = [{**own, **moment, "key": key, "value": value} for key, value in run.metrics.items()]
+            rows[SqlMetric] += values
+            rows[SqlLatestMetric] += values
+            rows[SqlParam] += [{**own, "key": key, "value": value} for key, value in run.params.items()]
+            rows[SqlTag] += [{**own, "key": key, "value": value} for key, value in run.tags.items()]
         with engine.begin() as connection:
-            connection.execute(insert(SqlRun), [finished(number, experiment) for number in block])
-            for table, rows in (
-                (SqlMetric, [row for number in block for row in metrics(number)]),
-                (SqlLatestMetric, [row for number in block for row in metrics(number)]),
-                (SqlParam, [row for number in block for row in texts(number, "param", PARAMS)]),
-                (SqlTag, [row for number in block for row in texts(number, "tag", TAGS)]),
-            ):
-                connection.execute(insert(table), rows)
+            for table, values in rows.items():
+                connection.execute(insert(table), values)
     engine.dispose()
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block
 
 
 def finished(number: int, experiment: int) -> dict[str, Any]:
     start = START_MS + number * LENGTH_MS
     return {
-        "run_uuid": f"{number:032x}", "name": f"run {number}", "source_type": "LOCAL", "source_name": "",
+        "run_uuid": run_id(number), "name": f"run {number}", "source_type": "LOCAL", "source_name": "",
         "entry_point_name": "", "user_id": "", "source_version": "", "status": "FINISHED", "start_time": start,
         "end_time": start + LENGTH_MS, "lifecycle_stage": "active", "artifact_uri": "file:///nowhere",
         "experiment_id": experiment,
     }  # fmt: skip
 
 
-def metrics(number: int) -> list[dict[str, Any]]:
-    moment = {"run_uuid": f"{number:032x}", "step": 0, "is_nan": False, "timestamp": START_MS + number * LENGTH_MS}
-    return [{**moment, "key": f"split/metric_{i}", "value": number / (i + 1)} for i in range(METRICS)]
+def run_id(number: int) -> str:
+    return f"{number:032x}"
 
 
-def texts(number: int, kind: str, count: int) -> list[dict[str, Any]]:
-    return [
-        {"run_uuid": f"{number:032x}", "key": f"{kind}_{i}", "value": f"value {i} of {number}"} for i in range(count)
-    ]
+def many(runs: int) -> Iterator[Logged]:
+    """Runs with METRICS, PARAMS and TAGS."""
+    for number in range(runs):
+        yield Logged(
+            {f"split/metric_{i}": number / (i + 1) for i in range(METRICS)},
+            {f"param_{i}": f"value {i} of {number}" for i in range(PARAMS)},
+            {f"tag_{i}": f"value {i} of {number}" for i in range(TAGS)},
+        )
 
 
 @contextlib.contextmanager

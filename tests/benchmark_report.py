@@ -1,0 +1,82 @@
+"""How long the report of a comparison with 10,000 cells takes.
+
+    python tests/benchmark_report.py --repeats 3
+
+Makes a sqlite store of cells like the measured ones, with 250 seeds in place of few: all their figures, and who was
+right on each of 10,000 test images. Then it calls analysis.report. About a minute a turn on two CPU cores, which should
+have nothing else to do.
+"""
+
+import argparse
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from benchmark_reading import Logged, fill, run_id
+from processes import ROOT, environment
+
+from analysis import runs
+from harness import tracking
+
+MEASURED = ROOT / "analysis/results/mnist/rows.csv"
+
+
+def main() -> None:
+    """Make the store, build the report in turns, print the seconds."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--cells", type=int, default=10_000)
+    flags.add_argument("--repeats", type=int, default=3)
+    plan = flags.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        fill(uri, itertools.islice(logged(), plan.cells + 1))
+        command = [sys.executable, "-m", "analysis.report", "--tracking-uri", uri, "--out", f"{folder}/report"]
+        seconds = []
+        for _ in range(plan.repeats):
+            began = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, env=environment(), check=True)
+            seconds.append(time.perf_counter() - began)
+        size = Path(folder, "report", "report.html").stat().st_size
+        print(f"report of {plan.cells:,} cells: {median(seconds):.1f} s [{min(seconds):.1f}, {max(seconds):.1f}], "
+              f"{size / 1e6:.1f} MB of HTML")  # fmt: skip
+
+
+def logged() -> Iterator[Logged]:
+    """A comparison, then its cells without end: the measured arms at each n_real, seed by seed."""
+    yield Logged({}, {}, {"kind": "comparison"})
+    measured = runs.whole_arms(runs.read_rows(MEASURED)).sort_values("seed").drop_duplicates(["n_real", "method"])
+    draw = np.random.default_rng(0)
+    for seed in itertools.count():
+        for cell in measured.to_dict("records"):
+            yield cell_of(cell, seed, draw)
+
+
+def cell_of(cell: dict, seed: int, draw: np.random.Generator) -> Logged:
+    """A measured cell as the run of another seed, its answers and its figures a little changed."""
+    right = tracking.unpacked(cell["right"]) ^ (draw.random(10_000) < 0.01)
+    known = {name: value for name, value in cell.items() if isinstance(value, float) and not np.isnan(value)}
+    metrics = {metric: known[name] for name, metric in runs.METRICS.items() if name in known}
+    metrics |= {
+        start.removeprefix("metrics.") + name.removeprefix(column): value
+        for start, column in runs.GROUPS.items()
+        for name, value in known.items()
+        if name.startswith(column)
+    }
+    metrics = {name: value * draw.normal(1, 0.02) for name, value in metrics.items()}
+    tags = {tag: str(cell[tag]) for tag in (*runs.TAGS, "data_digest", "host")}
+    tags |= {"seed": str(seed), "kind": "classifier", "mlflow.parentRunId": run_id(0)}
+    tags["right"] = tracking.packed(right.tolist())
+    if isinstance(cell["samples_run"], str):
+        tags["samples_run"] = f"{cell['samples_run'][:24]}{seed:08x}"
+    params = {"num_synthetic": str(cell["num_synthetic"]), "device_name": str(cell["device"])}
+    return Logged(metrics | {"test/accuracy": right.mean()}, params, tags)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,8 +14,9 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,30 +94,41 @@ def accuracy_table(cells: pd.DataFrame) -> pd.DataFrame:
     row's own accuracy: `augmented_percent`, or `baseline_percent` in the row of `none`. `p_holm` is
     corrected over the arms of one n_real. What a row does not have is NaN.
     """
-    paired = pairs(cells)
-    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=rank)
-    table = pd.DataFrame(
-        [
-            {"n_real": n_real, "method": method}
-            | row(paired[(paired["n_real"] == n_real) & (paired["method"] == method)], method == BASELINE)
-            for n_real, method in arms.itertuples(index=False)
-        ]
-    )
+    table = by_arm(cells, lambda arm, _, method: row(arm, method == BASELINE))
     table["p_holm"] = table.groupby("n_real")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
     return table
 
 
+def by_arm(cells: pd.DataFrame, row: Callable[[pd.DataFrame, int, str], dict[str, Any]]) -> pd.DataFrame:
+    """A row per (n_real, method), in order: num_seeds, then `row` of the arm's own `pairs`, n_real and method."""
+    paired = pairs(cells)
+    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=rank)
+    parts = {
+        (n_real, method): paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
+        for n_real, method in arms.itertuples(index=False)
+    }
+    return pd.DataFrame(
+        [
+            {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method)
+            for (n_real, method), arm in parts.items()
+        ]
+    )
+
+
+def gain_of(arm: pd.DataFrame) -> statistics.Difference:
+    """The gain of an arm's rows of `pairs`."""
+    return statistics.paired_difference(arm["augmented_percent"], arm["baseline_percent"])
+
+
 def row(arm: pd.DataFrame, is_baseline: bool) -> dict[str, object]:
     """What the table says of one (n_real, method), from its rows of `pairs`; `p_holm` needs the others."""
-    baseline, augmented = arm["baseline_percent"].to_numpy(), arm["augmented_percent"].to_numpy()
-    accuracy = statistics.mean_interval(augmented)
-    gain = statistics.paired_difference(*([], []) if is_baseline else (augmented, baseline))
+    accuracy = statistics.mean_interval(arm["augmented_percent"])
+    gain = gain_of(arm[:0] if is_baseline else arm)
 
     def mean(name: str) -> float:
         return float(arm[name].mean(skipna=False))  # of all n seeds, or of none
 
     return {
-        "num_seeds": len(arm),
         "baseline_percent": mean("baseline_percent"),
         "augmented_percent": math.nan if is_baseline else accuracy.mean,
         "accuracy_low_percent": accuracy.low,
@@ -146,11 +158,13 @@ def rank(values: pd.Series) -> pd.Series:
 def partnerless(cells: pd.DataFrame) -> list[tuple[int, str, int]]:
     """The (n_real, method, seed) without which a finished cell has no partner, in the order of the table.
 
-    For every n_real each arm of the comparison is expected at each seed that any arm has there.
+    For every n_real each arm of the comparison is expected at each seed that any arm has there; where `none` is alone,
+    it is a point of the learning curve.
     """
     expected = (
         (n_real, method, seed)
         for n_real, there in cells.groupby("n_real")
+        if set(there["method"]) != {BASELINE}
         for method in cells["method"].unique()
         for seed in there["seed"].unique()
     )

@@ -1,10 +1,10 @@
-"""Gains by the number of real images: with intervals of two kinds, tests of two kinds, and in real images.
+"""Gains by the number of real images: with intervals of two kinds, in real images, and over all sizes as one.
 
     python -m analysis.low_data                                         # of the newest comparison
     python -m analysis.low_data --comparison mnist-100 mnist-1000       # of several, as one
     python -m analysis.low_data --rows analysis/results/mnist/rows.csv  # of a file of rows, without a store
 
-About 20 s, most of it imports. It prints three tables, and writes them to outputs/tables (with CSV and LaTeX) beside a
+About 20 s, most of it imports. It prints two tables, and writes them to outputs/tables (with CSV and LaTeX) beside a
 picture of the learning curves:
 
     |   n_real | method |   n |          accuracy, % |         gain, points | … |     real images worth |
@@ -12,15 +12,13 @@ picture of the learning curves:
     |     1000 | none   |   5 | 95.00 [94.53, 95.47] |                    - | … |                     - |
     |     1000 | affine |   5 | 96.80 [96.48, 97.12] | +1.80 [+1.57, +2.03] | … | +1,242 [+941, +1,583] |
 
-    |   n_real | method |   n |      p |   p (Holm) |   images won, lost |   p (McNemar) |   seeds better, worse | …
-
     | method |   n |   sizes |   IQM of the gain, points |
 
 A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,25 +31,17 @@ from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.pages import Section
 from analysis.runs import Source
-from analysis.tables import Table, number, p_value, with_interval
-from harness import cli, tracking
-from harness.errors import InputError
-
-SIGNIFICANT = 0.05
-"""The p below which a seed's McNemar test is counted."""
+from analysis.tables import Table, number, with_interval
+from harness import cli
 
 GAIN_HEADINGS = (
     "n_real", "method", "n", "accuracy, %", "gain, points", "gain by bootstrap-t, points", "real images worth",
-)  # fmt: skip
-TEST_HEADINGS = (
-    "n_real", "method", "n", "p", "p (Holm)", "images won, lost", "p (McNemar)", "seeds better, worse",
-    "improvement, %", "detectable, points",
 )  # fmt: skip
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
 
 
 def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print gains, tests and IQMs of the arms at each number of real images; write them as md, csv and tex, and a plot.
+    """Print gains and IQMs of the arms at each number of real images; write them as md, csv and tex, and a plot.
 
     Args:
         source: where the cells are read
@@ -65,12 +55,11 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
     arms = runs.whole_arms(cells)
     if arms["method"].eq(BASELINE).all():
         return
-    gained, tested, summed = gains(arms), tests(arms), iqms(arms)
+    gained, summed = gains(arms), iqms(arms)
     yield Section(
         "Few real images and many",
         tables={
             "low_data_gains": (gains_shown(gained, gain_notes(arms)), gained),
-            "low_data_tests": (tests_shown(tested, test_notes(arms)), tested),
             "low_data_iqm": (iqms_shown(summed, iqm_notes(summed)), summed),
         },
         pictures={"low_data": (plot(accuracy_table.pairs(arms)), "Learning curve of each arm, with 95 % intervals")},
@@ -92,7 +81,7 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
     def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
         accuracy = statistics.mean_interval(arm["augmented_percent"])
         points = [] if method == BASELINE else arm["gain_points"].to_numpy()
-        gain = gain_of(arm) if len(points) else statistics.paired_difference([], [])
+        gain = accuracy_table.gain_of(arm) if len(points) else statistics.paired_difference([], [])
         bootstrap = statistics.bootstrap_interval(points)
         worth = statistics.Estimate(math.nan, math.nan, math.nan)
         if len(points) and len(curve) > 1:
@@ -111,51 +100,7 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
             "worth_high_images": worth.high,
         }
 
-    return by_arm(cells, accuracy_table.pairs(cells), row)
-
-
-def tests(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per (n_real, method) but `none`, from the cells of whole arms: is there a gain at all?
-
-    `p` is the paired t-test's, `p_holm` corrected over the arms of one n_real. McNemar's test is of the num_tested
-    seeds whose two classifiers' answers are known: won_images and lost_images are the test images that the arm's alone
-    or none's alone got right, over the seeds; num_better and num_worse the seeds with a p below SIGNIFICANT.
-    `improvement` (0 … 1) is how likely one of the arm's runs beats one of none's; `detectable_points` is the gain that
-    as many seeds with this spread show with 80 % power.
-    """
-    answers = answers_of(cells)
-
-    def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
-        gain = gain_of(arm)
-        counts = [
-            statistics.mcnemar_test(answers[n_real, method, seed], answers[n_real, BASELINE, seed])
-            for seed in arm["seed"]
-            if (n_real, method, seed) in answers and (n_real, BASELINE, seed) in answers
-        ]
-        together = statistics.combined_mcnemar(counts)
-        clear = [each.only_treated > each.only_baseline for each in counts if each.p < SIGNIFICANT]
-        better = statistics.Estimate(math.nan, math.nan, math.nan)
-        if len(arm):
-            scores = (arm[name].to_numpy()[:, None] for name in ("augmented_percent", "baseline_percent"))
-            better = statistics.probability_of_improvement(*scores)
-        return {
-            "p": gain.p,
-            "p_holm": math.nan,
-            "num_tested": len(counts),
-            "won_images": together.only_treated,
-            "lost_images": together.only_baseline,
-            "p_mcnemar": together.p,
-            "num_better": clear.count(True),
-            "num_worse": clear.count(False),
-            "improvement": better.value,
-            "improvement_low": better.low,
-            "improvement_high": better.high,
-            "detectable_points": statistics.detectable_effect(arm["gain_points"]),
-        }
-
-    table = by_arm(cells[cells["method"] != BASELINE], accuracy_table.pairs(cells), row)
-    table["p_holm"] = table.groupby("n_real")["p"].transform(lambda p: statistics.holm(p.to_numpy()))
-    return table
+    return accuracy_table.by_arm(cells, row)
 
 
 def iqms(cells: pd.DataFrame) -> pd.DataFrame:
@@ -188,45 +133,6 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_arm(
-    cells: pd.DataFrame,
-    paired: pd.DataFrame,
-    row: Callable[[pd.DataFrame, int, str], dict[str, float]],
-) -> pd.DataFrame:
-    """A row per (n_real, method) of the cells: `row` of the arm's rows of `accuracy_table.pairs`, n_real and method."""
-    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=accuracy_table.rank)
-    parts = {
-        (n_real, method): paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
-        for n_real, method in arms.itertuples(index=False)
-    }
-    return pd.DataFrame(
-        [
-            {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method)
-            for (n_real, method), arm in parts.items()
-        ]
-    )
-
-
-def gain_of(arm: pd.DataFrame) -> statistics.Difference:
-    """The gain of an arm's rows of `accuracy_table.pairs`."""
-    return statistics.paired_difference(arm["augmented_percent"], arm["baseline_percent"])
-
-
-def answers_of(cells: pd.DataFrame) -> dict[tuple[int, str, int], np.ndarray]:
-    """Which test images a cell got right, bool [n], by (n_real, method, seed); without the cells that do not say.
-
-    Raises InputError for a text that is no such list.
-    """
-    found = {}
-    for cell in cells[cells["right"].notna()].to_dict("records"):
-        try:
-            found[cell["n_real"], cell["method"], cell["seed"]] = tracking.unpacked(cell["right"])
-        except ValueError as error:
-            raise InputError(f"cell {cell['run_id']} does not say which test images it got right ({error}); "
-                             "read it from its store again") from error  # fmt: skip
-    return found
-
-
 # The words
 
 
@@ -247,22 +153,6 @@ def gain_notes(cells: pd.DataFrame) -> list[str]:
         worth,
         *accuracy_table.missing(cells),
     ]
-
-
-def test_notes(cells: pd.DataFrame) -> list[str]:
-    """What stands under the table of tests."""
-    lines = [
-        "p: paired t-test over n seeds, and Holm-corrected over the arms of one n_real. McNemar: test images that only "
-        "the arm's classifier or only none's got right, over all seeds, with the exact test's p; seeds in which the "
-        f"test alone is below {SIGNIFICANT}. It speaks of these classifiers, the t-test of seeds to come. Improvement: "
-        "how likely a run of the arm beats one of none's, with a bootstrap interval (from five seeds on). Detectable: "
-        "the gain that n seeds with this spread show with 80 % power."
-    ]
-    unknown = cells.loc[cells["right"].isna()]
-    if len(unknown):
-        lines.append(f"{len(unknown)} of {len(cells)} cells do not say which images they got right; McNemar's test is "
-                     "of the seeds whose two cells do.")  # fmt: skip
-    return lines
 
 
 def iqm_notes(table: pd.DataFrame) -> list[str]:
@@ -310,32 +200,6 @@ def bounded(images: float, least: int, most: int) -> str:
     if math.isinf(images):
         return f"> {most:,}" if images > 0 else f"< {least:,}"
     return number(images, "+z,.0f")
-
-
-def tests_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
-    """`tests` as they are printed."""
-    texts = []
-    for row in table.to_dict("records"):
-        counted = row["num_tested"] > 0
-        texts.append(
-            [
-                str(row["n_real"]),
-                row["method"],
-                str(row["num_seeds"]),
-                p_value(row["p"]),
-                p_value(row["p_holm"]),
-                f"{row['won_images']}, {row['lost_images']}" if counted else "-",
-                p_value(row["p_mcnemar"]),
-                f"{row['num_better']}, {row['num_worse']} of {row['num_tested']}" if counted else "-",
-                percent(row["improvement"], row["improvement_low"], row["improvement_high"]),
-                number(row["detectable_points"]),
-            ]
-        )
-    return Table(TEST_HEADINGS, texts, notes=under, group="n_real")
-
-
-def percent(*estimate: float) -> str:
-    return with_interval(*(100 * share for share in estimate), style=".0f")
 
 
 def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:

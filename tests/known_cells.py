@@ -92,6 +92,12 @@ def known_cells(sweeps: bool = True) -> pd.DataFrame:
     return pd.DataFrame(cells).astype({"num_synthetic": "Int64"})
 
 
+def gains_of(n_real: int, arm: str) -> np.ndarray:
+    """The gains of an arm's seeds, percentage points."""
+    counts = RIGHT[n_real][arm]
+    return (np.array(counts) - RIGHT[n_real]["none"][: len(counts)]) / (NUM_TEST / 100)
+
+
 def cell(n_real: int, arm: str, seed: int, right: int, variant: str = "") -> dict[str, object]:
     training, sampling = COSTS.get(arm, (float("nan"), float("nan")))
     slower = {100: 1, 1000: 2, 10000: 4}[n_real]

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from known_cells import LOST, RIGHT, check_golden, files_of, known_cells
+from known_cells import RIGHT, check_golden, files_of, gains_of, known_cells
 from scipy import stats
 
-from analysis import low_data, pages, runs, statistics, tables
+from analysis import accuracy_table, low_data, pages, runs, statistics, tables
 from analysis.runs import Source
 from harness.errors import InputError
 
-NAMES = ("low_data_gains", "low_data_tests", "low_data_iqm")
+NAMES = ("low_data_gains", "low_data_iqm")
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gains() -> pd.DataFrame:
     return low_data.gains(known_cells(sweeps=False)).set_index(["n_real", "method"])
-
-
-@pytest.fixture(scope="module")
-def tests() -> pd.DataFrame:
-    return low_data.tests(known_cells(sweeps=False)).set_index(["n_real", "method"])
-
-
-def points(n_real: int, arm: str) -> np.ndarray:
-    counts = RIGHT[n_real][arm]
-    return (np.array(counts) - RIGHT[n_real]["none"][: len(counts)]) / 10
 
 
 # The files
@@ -74,7 +64,7 @@ def test_what_is_printed_are_the_tables(written: Path) -> None:
 
 
 def test_a_gain_and_its_interval_are_scipys(gains: pd.DataFrame) -> None:
-    row, differences = gains.loc[(100, "affine")], points(100, "affine")
+    row, differences = gains.loc[(100, "affine")], gains_of(100, "affine")
     test = stats.ttest_1samp(differences, 0)
     assert row["gain_points"] == pytest.approx(3.26)
     assert (row["gain_low_points"], row["gain_high_points"]) == pytest.approx(tuple(test.confidence_interval()))
@@ -110,47 +100,9 @@ def test_one_size_is_no_learning_curve() -> None:
     assert "needs none's learning curve" in low_data.gain_notes(cells)[1]
 
 
-@pytest.mark.parametrize("arm", ["affine", "gan"])
-def test_mcnemar_counts_the_images_of_all_seeds(tests: pd.DataFrame, arm: str) -> None:
-    row = tests.loc[(100, arm)]
-    lost = 5 * LOST[arm]
-    won = lost + round(10 * points(100, arm).sum())
-    assert (row["won_images"], row["lost_images"], row["num_tested"]) == (won, lost, 5)
-    assert row["p_mcnemar"] == pytest.approx(stats.binomtest(won, won + lost).pvalue)
-
-
-def test_a_seed_is_better_or_worse_where_its_own_test_is_below_five_percent(tests: pd.DataFrame) -> None:
-    lost = LOST["gan"]
-    won = lost + 10 * points(10000, "gan")
-    p = [stats.binomtest(round(each), round(each) + lost).pvalue for each in won]
-    assert [each < 0.05 for each in p] == [False, True, False, False, False]
-    counts = tests[["num_better", "num_worse"]]
-    assert counts.loc[(10000, "gan")].tolist() == [0, 1]
-    assert counts.loc[(100, "affine")].tolist() == [5, 0]
-
-
-def test_improvement_is_the_share_of_pairs_of_runs_that_are_won(tests: pd.DataFrame) -> None:
-    u = stats.mannwhitneyu(RIGHT[1000]["ddpm"], RIGHT[1000]["none"]).statistic
-    assert tests.loc[(1000, "ddpm"), "improvement"] == pytest.approx(u / 25)
-
-
-def test_the_detectable_gain_has_a_power_of_eighty_percent(tests: pd.DataFrame) -> None:
-    differences = points(100, "ddpm")
-    shift = tests.loc[(100, "ddpm"), "detectable_points"] / stats.sem(differences)
-    critical = stats.t.ppf(0.975, 4)
-    power = stats.nct.sf(critical, 4, shift) + stats.nct.cdf(-critical, 4, shift)
-    assert power == pytest.approx(0.8, abs=1e-4)
-
-
-def test_holm_is_over_the_arms_of_one_n_real(tests: pd.DataFrame) -> None:
-    here = tests.loc[1000]
-    assert here["p_holm"].tolist() == pytest.approx(statistics.holm(here["p"]).tolist())
-    assert here.loc["affine", "p"] == pytest.approx(stats.ttest_1samp(points(1000, "affine"), 0).pvalue)
-
-
 def test_the_iqm_is_over_the_seeds_that_an_arm_has_at_every_size() -> None:
     table = low_data.iqms(known_cells(sweeps=False)).set_index("method")
-    scores = np.stack([points(n_real, "ddpm")[:4] for n_real in RIGHT], 1)
+    scores = np.stack([gains_of(n_real, "ddpm")[:4] for n_real in RIGHT], 1)
     assert table.loc["ddpm", "num_seeds"] == 4
     assert table.loc["ddpm", "iqm_points"] == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
     assert table.loc["affine", ["num_seeds", "num_sizes"]].tolist() == [5, 3]
@@ -181,38 +133,18 @@ def test_few_seeds_of_few_tasks_have_no_bootstrap_interval(seeds: int, tasks: in
     assert np.isfinite(estimate.low) == np.isfinite(estimate.high) == supported
 
 
-def test_runs_that_always_win_have_no_interval_of_improvement(tests: pd.DataFrame) -> None:
-    row = tests.loc[(100, "affine")]
-    assert row["improvement"] == 1
-    assert math.isnan(row["improvement_low"])
-
-
 # What is missing
 
 
 def test_one_seed_gives_means_and_claims_nothing_else() -> None:
     arms = known_cells(sweeps=False).query("seed == 0")
-    low_data.plot(low_data.accuracy_table.pairs(arms))
-    gains, tests = low_data.gains(arms), low_data.tests(arms)
+    low_data.plot(accuracy_table.pairs(arms))
+    gains = low_data.gains(arms)
     ends = ["gain_low_points", "bootstrap_low_points", "accuracy_low_percent", "worth_low_images"]
     assert gains[ends].isna().all(axis=None)
     assert gains["gain_points"].notna().sum() == 15
-    assert tests[["p", "p_holm", "improvement_low", "detectable_points"]].isna().all(axis=None)
-    assert tests["p_mcnemar"].notna().all()  # of two classifiers it can speak
     assert "[" not in low_data.gains_shown(gains, []).markdown()
     assert "[" not in low_data.iqms_shown(low_data.iqms(arms), []).markdown()
-
-
-def test_cells_that_do_not_say_what_they_got_right_are_counted_out_and_said() -> None:
-    cells = known_cells(sweeps=False)
-    cells.loc[(cells["method"] == "gan") & (cells["seed"] < 2), "right"] = None
-    cells.loc[cells["method"] == "affine", "right"] = None
-    tests = low_data.tests(cells.query("n_real == 100")).set_index(["n_real", "method"])
-    assert tests.loc[(100, "gan"), "num_tested"] == 3
-    assert math.isnan(tests.loc[(100, "affine"), "p_mcnemar"])
-    assert low_data.test_notes(cells)[-1].startswith("21 of 89 cells do not say")
-    texts = low_data.tests_shown(tests.reset_index(), []).rows
-    assert texts[1][5:8] == ["-", "-", "-"]
 
 
 def test_without_a_baseline_the_arms_stay_with_no_pairs(tmp_path: Path) -> None:
@@ -232,6 +164,7 @@ def test_sizes_at_which_none_stands_alone_are_points_of_its_curve_and_no_tasks()
     assert low_data.iqms(curve).set_index("method").loc["ddpm", "num_seeds"] == 4
     assert low_data.gain_notes(curve)[1].endswith("curve measured.")
     assert "over 100, 1,000, 10,000 images" in low_data.gain_notes(curve)[1]
+    assert accuracy_table.partnerless(curve) == [(10000, "ddpm", 4)]
 
 
 # Bad input
@@ -244,13 +177,6 @@ def test_sizes_at_which_none_stands_alone_are_points_of_its_curve_and_no_tasks()
 def test_cells_without_arms_are_refused(query: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         pages.write(low_data.sections(known_cells().query(query)), tmp_path, runs.NO_ARM)
-
-
-def test_answers_that_are_none_are_refused() -> None:
-    cells = known_cells(sweeps=False)
-    cells.loc[0, "right"] = "1000:broken"
-    with pytest.raises(InputError, match="cell none-whole-100-0 does not say which test images it got right"):
-        low_data.tests(cells)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +213,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_picture_has_a_line_per_arm_and_its_band() -> None:
-    figure = low_data.plot(low_data.accuracy_table.pairs(known_cells(sweeps=False)))
+    figure = low_data.plot(accuracy_table.pairs(known_cells(sweeps=False)))
     (panel,) = figure.axes
     assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
     assert [text.get_text() for text in panel.get_legend().get_texts()] == list(RIGHT[100])

@@ -24,7 +24,8 @@ from harness.experiment import JUDGES, LOOKS
 from harness.methods.vae import Config
 from harness.settings import load
 from harness.training import Batches, train
-from harness.tuning import PRUNERS, SAMPLERS, Plan
+from harness.trials import PRUNERS, Plan
+from harness.tuning import SAMPLERS
 
 SEARCHES = {"random": ("random", "none"), "tpe, pruned": ("tpe", "median")}
 BEST_SHARE = 0.1

@@ -9,7 +9,8 @@ The same command goes on where the study stopped, after Ctrl-C, a crash or a pow
 """
 
 from harness import cli
-from harness.tuning import Plan, tune
+from harness.trials import Plan
+from harness.tuning import tune
 
 
 def main(plan: Plan) -> None:

@@ -26,7 +26,7 @@ from optuna.samplers import RandomSampler
 from harness import experiment, methods, postgres, storages, studies, tuning
 from harness.settings import Single
 from harness.studies import Queue, Slot
-from harness.tuning import Plan
+from harness.trials import Plan
 
 TRIALS_PER_WORKER = 6
 TINY = ("--n-real", "100", "--num-synthetic", "20", "--steps", "1", "--batch-size", "16", "--objectives",

@@ -4,10 +4,10 @@ import os
 
 import torch
 
-from harness import tuning
+from harness import trials
 from harness.experiment import Watch
 from harness.methods import vae
-from harness.tuning import Task
+from harness.trials import Task
 
 
 def carry_out(task: Task, fault: str) -> list[float]:
@@ -24,5 +24,5 @@ def carry_out(task: Task, fault: str) -> list[float]:
 
     vae.VAE.step = step
     if fault == "prune":  # no pruner would end a first trial
-        tuning._watch = lambda *_: Watch("fid", lambda look, value: look == 2)
-    return tuning.carry_out(task)
+        trials._watch = lambda *_: Watch("fid", lambda look, value: look == 2)
+    return trials.carry_out(task)

@@ -24,9 +24,9 @@ import spanning
 import tyro
 from optuna.trial import Trial, TrialState
 
-from harness import postgres, storages, studies, tracking, tuning, workers
+from harness import postgres, storages, studies, tracking, trials, workers
 from harness.studies import Queue, Slot
-from harness.tuning import Plan, Task
+from harness.trials import Plan, Task
 
 PATIENCE_S = 600.0
 FLAGS = (
@@ -136,10 +136,10 @@ def spanning_case(faults: list[str]) -> None:
     queue = Queue(plan.study, storage)
 
     def objective(trial: Trial, slot: Slot) -> list[float]:
-        values = tuning.suggested(plan, trial)
+        values = trials.suggested(plan, trial)
         task = Task(plan, parent, values, trial.number, 1, slot.name, None, [0], plan.study, trial._trial_id, "trial")
         if slot.name == "alone":
-            return tuning.carry_out(task, trial)
+            return trials.carry_out(task, trial)
         return workers.span(2, spanning.carry_out, task, slot.name)
 
     queue.work([Slot(fault) for fault in faults], objective)

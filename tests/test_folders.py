@@ -16,7 +16,7 @@ from harness.data import Dataset, Images
 from harness.errors import InputError
 from harness.methods import vae
 from harness.settings import Single
-from harness.tuning import Plan
+from harness.trials import Plan
 
 COUNTS = {"ant": 60, "bee": 40, "cat": 22}
 

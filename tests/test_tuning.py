@@ -16,10 +16,10 @@ import processes
 import pytest
 from optuna.trial import TrialState
 
-from harness import data, methods, spaces, studies, tracking, tuning
+from harness import data, methods, spaces, studies, tracking, trials, tuning
 from harness.errors import InputError
 from harness.methods import ddpm, gan, vae
-from harness.tuning import Plan
+from harness.trials import Plan
 
 TINY = (
     "--n-real", "100", "--num-synthetic", "100", "--steps", "20", "--batch-size", "16", "--classifier.steps", "20",
@@ -325,11 +325,11 @@ def test_conditional_ranges_follow_what_is_fixed() -> None:
         def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
             return low
 
-    assert "clip_limit" in tuning.suggested(_plan(("gan", "--fix", "loss=wgan")), Middle())
-    assert "clip_limit" not in tuning.suggested(_plan(("gan", "--fix", "loss=vanilla")), Middle())
-    assert "min_beta" not in tuning.suggested(_plan(("ddpm", "--space", "schedule=cosine")), Middle())
+    assert "clip_limit" in trials.suggested(_plan(("gan", "--fix", "loss=wgan")), Middle())
+    assert "clip_limit" not in trials.suggested(_plan(("gan", "--fix", "loss=vanilla")), Middle())
+    assert "min_beta" not in trials.suggested(_plan(("ddpm", "--space", "schedule=cosine")), Middle())
     assert (
-        tuning.suggested(_plan(("gan", "--space", "loss=wgan", "clip_limit=0.01:0.05")), Middle())["clip_limit"] == 0.01
+        trials.suggested(_plan(("gan", "--space", "loss=wgan", "clip_limit=0.01:0.05")), Middle())["clip_limit"] == 0.01
     )
 
 

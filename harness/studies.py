@@ -6,7 +6,8 @@ beats stop, or the trial was stopped, the slot gets another trial, its next atte
 same attempt at once do no harm: the one with the lower number counts.
 
 With `harness.storages`, what is built on both (`harness.trials`, `harness.tuning`, `harness.comparison`,
-`harness.confirmation`) and `analysis.studies` the only place that knows Optuna. No torch in here, so that a study can be read without it.
+`harness.confirmation`) and `analysis.studies` the only place that knows Optuna. No torch in here, so that a study can
+be read without it.
 """
 
 import contextlib

@@ -15,6 +15,7 @@ A row per (n_real, method); the arms are those found in the runs' `method` tags.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from matplotlib.figure import Figure
 from analysis import marks, runs, statistics
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
-from analysis.tables import Table, folder, number, p_value, seconds, with_interval
+from analysis.tables import Table, folder, number, p_value, seconds, seeds, with_interval
 from harness import cli, tracking
 
 HEADINGS = (
@@ -190,7 +191,10 @@ def notes(cells: pd.DataFrame) -> list[str]:
 
 def missing(cells: pd.DataFrame) -> list[str]:
     """The note that names the cells without which others have no partner; none where all are there."""
-    cases = "; ".join(f"n_real {n_real}, {method}, seed {seed}" for n_real, method, seed in partnerless(cells))
+    by_arm = groupby(partnerless(cells), key=lambda cell: cell[:2])
+    cases = "; ".join(
+        f"n_real {n_real}, {method}, {seeds(seed for *_, seed in own)}" for (n_real, method), own in by_arm
+    )
     return [f"No finished cell, so its pairs are not counted in n: {cases}."] if cases else []
 
 

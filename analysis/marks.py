@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis import runs
+from analysis import runs, tables
 
 SIGNS = {"collapsed": "†", "copies": "‡"}
 
@@ -66,7 +66,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
     lines = []
     for mark, sign in SIGNS.items():
         cases = [
-            f"{method} at n_real {n_real}, {_listed(own['seed'])} (of {_count(cells, n_real, method)} seeds; "
+            f"{method} at n_real {n_real}, {tables.seeds(own['seed'])} (of {_count(cells, n_real, method)} seeds; "
             "counted in the means)"
             for of, n_real, method, own in _marked(cells)
             if of == mark
@@ -83,11 +83,6 @@ def _marked(cells: pd.DataFrame) -> Iterator[tuple[str, int, str, pd.DataFrame]]
         own = cells[found[mark]].sort_values(["n_real", "method", "seed"])
         for n_real, method in own[["n_real", "method"]].drop_duplicates().itertuples(index=False):
             yield mark, n_real, method, own[(own["n_real"] == n_real) & (own["method"] == method)]
-
-
-def _listed(seeds: pd.Series) -> str:
-    numbers = ", ".join(map(str, seeds))
-    return f"seed{'s' if len(seeds) > 1 else ''} {numbers}"
 
 
 def _count(cells: pd.DataFrame, n_real: int, method: str) -> int:

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import accuracy_table, pages, statistics
+from analysis import accuracy_table, pages, statistics, tables
 from analysis.accuracy_table import BASELINE
 from analysis.pages import Section
 from analysis.runs import Source
@@ -142,7 +142,8 @@ def missing(placed: pd.DataFrame, sweep: str) -> list[str]:
         seeds = set(here["seed"])
         for (method, variant), own in here.groupby(["method", "variant"]):
             title = f"n_real {n_real}, {method} {variant}".strip()
-            cases += [f"{title}, seed {seed}" for seed in sorted(seeds - set(own["seed"]))]
+            if lacking := sorted(seeds - set(own["seed"])):
+                cases.append(f"{title}, {tables.seeds(lacking)}")
         if not (here["method"] == BASELINE).any():
             cases.append(f"n_real {n_real}, {BASELINE}")
     return cases

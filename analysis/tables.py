@@ -123,6 +123,12 @@ def with_interval(mean: float, low: float, high: float, style: str = "z.2f") -> 
     return text if math.isnan(mean) or math.isnan(low) else f"{text} [{low:{style}}, {high:{style}}]"
 
 
+def seeds(numbers: Iterable[int]) -> str:
+    """Seeds by number, such as seed 3, or seeds 0, 2."""
+    words = [str(number) for number in numbers]
+    return f"seed{'s' if len(words) > 1 else ''} {', '.join(words)}"
+
+
 def p_value(p: float) -> str:
     """A p-value such as 0.013, or <0.001."""
     return "<0.001" if p < 0.001 else number(p, ".3f")

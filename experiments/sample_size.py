@@ -2,7 +2,7 @@
 
     python experiments/sample_size.py --dataset mnist --n-real 1000 --samples RUN
 
-RUN is the id of a generator's run, with its --dataset, --n-real and --seed. About 3 min for MNIST on one core, of which
+RUN is the id of a generator's run, with its --dataset, --n-real and --seed. About 5 min for MNIST on one core, of which
 CAS takes the most. It prints a table and writes it as CSV: a figure that moves down a column of samples as it does down
 the one of real images does so for the number, not for the samples.
 """

@@ -81,7 +81,7 @@ def test_a_sweep_of_one_kind_is_one_table(tmp_path: Path) -> None:
 
 def test_missing_seeds_are_counted_out_and_named() -> None:
     cells = known_cells()
-    lacking = ["ddpm-2x-100-3", "none-whole-1000-1", "gan-share=0.25-100-0"]
+    lacking = ["ddpm-2x-100-3", "none-whole-1000-1", "gan-share=0.25-100-0", "gan-share=0.25-100-4"]
     placed = sweeps.placed(cells[~cells["run_id"].isin(lacking)])
     table = sweeps.points(placed, "amount").set_index(["n_real", "method", "amount"])
     assert table.loc[(100, "ddpm", 2), "num_seeds"] == 4
@@ -89,7 +89,7 @@ def test_missing_seeds_are_counted_out_and_named() -> None:
     assert sweeps.notes(placed, "amount")[-1] == (
         "No finished cell, so its pairs are not counted in n: n_real 100, ddpm 2x, seed 3; n_real 1000, none, seed 1."
     )
-    assert "gan share=0.25, seed 0" in sweeps.notes(placed, "share")[-1]
+    assert "gan share=0.25, seeds 0, 4;" in sweeps.notes(placed, "share")[-1]
 
 
 def test_without_a_baseline_nothing_is_paired_and_that_is_said() -> None:

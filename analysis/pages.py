@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis import tables
 from analysis.tables import Table
@@ -49,6 +50,8 @@ class Section:
             paths.append(folder / f"{name}.png")
             if figure is not None:
                 figure.savefig(paths[-1], dpi=DPI)
+                with Image.open(paths[-1]) as picture:  # 256 colours take half the bytes of a page that holds them all
+                    picture.convert("RGB").quantize().save(paths[-1], optimize=True)
         return paths
 
 

@@ -137,7 +137,7 @@ def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     every = checked(every).sort_values(["n_real", "method", "variant", "seed"], ignore_index=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     every.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
-    return every
+    return read_rows(path)  # a report of them is the same later, from the file alone
 
 
 def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:

@@ -118,7 +118,7 @@ def check(folder: Path, url: str, trials: int, kills: int) -> None:
 
 SPANNING = (
     "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "20", "--batch-size", "16", "--objectives", "fid",
-    "--processes-per-trial", "2", "--process-timeout", "20",
+    "--processes-per-trial", "2", "--process-timeout", "60",
 )  # fmt: skip
 REASONS = {
     "exception": "rank 1: MemoryError: no memory is left on rank 1",

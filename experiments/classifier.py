@@ -8,7 +8,7 @@ RUN is the id of a generator's run (experiments/ddpm.py prints it).
 
 from dataclasses import dataclass
 
-from harness import arms, classifier, cli, experiment
+from harness import classifier, cli, tracking
 from harness.settings import Single, load
 
 
@@ -22,14 +22,17 @@ class Settings(Single):
     """instead of --arm, the run id of a generator whose samples are added"""
 
 
-def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> None:
+def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> int:
     """Train one classifier on an arm's images, score it on the test split, log it."""
+    from harness import arms, experiment
+
     dataset = load(settings, settings.n_real, settings.seed)
     if settings.samples:
         arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:
         arm = arms.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
     experiment.classify(arm, config, settings, dataset)
+    return tracking.exit_code()
 
 
 if __name__ == "__main__":

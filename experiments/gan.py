@@ -6,14 +6,17 @@ With 60,000 images, 17 minutes of training and 2 seconds of sampling on one core
 machine): conditional accuracy 97.5 %, CAS 96.3 %.
 """
 
-from harness import cli, experiment
+from harness import cli, tracking
 from harness.methods.gan import Config
 from harness.settings import Single
 
 
-def main(settings: Single = Single(), config: Config = Config()) -> None:
+def main(settings: Single = Single(), config: Config = Config()) -> int:
     """Train one GAN, sample from it, let the judge score the samples, log it all."""
+    from harness import experiment
+
     experiment.generator("gan", config, settings)
+    return tracking.exit_code()
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from harness import cli, exported, pictures, tracking
+from harness import cli
 from harness.errors import InputError
 
 
@@ -36,6 +34,10 @@ class Settings:
 
 def main(settings: Settings = Settings()) -> None:
     """Draw one image per label."""
+    from PIL import Image
+
+    from harness import exported, pictures
+
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
     model = generator(settings)
@@ -48,15 +50,16 @@ def main(settings: Settings = Settings()) -> None:
 
 def generator(settings: Settings) -> Any:
     """The trained generator that is asked for."""
+    from harness import exported
+    from harness.tracking import inputs
+
     if settings.model and not settings.run:
-        with tracking.fetched_model(settings.model, settings.tracking_uri) as folder:
-            return exported.restore(folder)
+        return exported.restore(inputs.fetch_model(settings.model, settings.tracking_uri))
     if not settings.run or settings.model:
         raise InputError("give one of --model, such as models:/ddpm@champion, and --run, a generator's run id")
-    if tracking.get_run(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
+    if inputs.look_up(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
         raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
-    with tracking.fetched(settings.run, "generator", settings.tracking_uri) as folder:
-        return exported.restore(folder)
+    return exported.restore(inputs.fetch(settings.run, "generator", settings.tracking_uri))
 
 
 if __name__ == "__main__":

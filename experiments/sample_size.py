@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness import arms, classifier, cli, evaluation, experiment, launch
+from harness import arms, classifier, cli, evaluation, judges, launch
 from harness.data import Images, stratified_order
 from harness.errors import InputError
 from harness.settings import Single, load
@@ -51,7 +51,7 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
     dataset = load(settings, settings.n_real, settings.seed)
     samples = arms.generator_arm(settings.samples or "", settings.tracking_uri).samples
     assert samples is not None
-    judge, _ = evaluation.judge(dataset, experiment.JUDGES, accelerator)
+    judge, _ = judges.judge(dataset, settings.tracking_uri, accelerator)
     reference, unseen = evaluation.halves(dataset, settings.seed)
     # A classifier that is tested on the test images is taught by others.
     sets = (("samples", samples, samples), ("real", unseen, dataset.train))

@@ -6,14 +6,17 @@ With 60,000 images, 2 minutes of training and 1 second of sampling on one core i
 machine): conditional accuracy 99.3 %, CAS 97.3 %.
 """
 
-from harness import cli, experiment
+from harness import cli, tracking
 from harness.methods.vae import Config
 from harness.settings import Single
 
 
-def main(settings: Single = Single(), config: Config = Config()) -> None:
+def main(settings: Single = Single(), config: Config = Config()) -> int:
     """Train one VAE, sample from it, let the judge score the samples, log it all."""
+    from harness import experiment
+
     experiment.generator("vae", config, settings)
+    return tracking.exit_code()
 
 
 if __name__ == "__main__":

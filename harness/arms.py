@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import tracking
 from harness.data import Dataset, Images, stratified_order, to_float, to_uint8
 from harness.errors import InputError
 from harness.seeding import generator
+from harness.tracking import inputs
 
 MAX_ROTATION_DEGREES = 12.0
 MAX_SCALE = 0.12
 MAX_SHIFT = 0.08  # of the image's side
 NOISE_STD = 0.15  # in units of [-1, 1] pixels
+COMMIT = "mlflow.source.git.commit"
 CONTROLS = ("duplicate", "affine", "noise")
 """What they gain, a generator must beat."""
 
@@ -29,6 +30,7 @@ class Arm:
     samples: Images | None
     run: str | None = None  # the generator's run
     metrics: Mapping[str, float] = field(default_factory=dict)  # what is known of the samples
+    commit: str = ""  # of the code that made the samples
     variant: str = ""  # of a sweep: how much of the samples is used, such as 2x or share=0.25
 
     @property
@@ -45,13 +47,12 @@ def control_arm(name: str, dataset: Dataset, num_images: int, seed: int) -> Arm:
 
 def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
     """The sample set of a finished generator run, with its quality and cost."""
-    row = tracking.get_run(run_id, tracking_uri)
+    row = inputs.look_up(run_id, tracking_uri)
     if row.get("tags.kind") != "generator" or row["status"] != "FINISHED":
         raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
-    with tracking.fetched(run_id, "samples.npz", tracking_uri) as path:
-        samples = Images.read(path)
+    samples = Images.read(inputs.fetch(run_id, "samples.npz", tracking_uri))
     metrics = {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
-    return Arm(row["tags.method"], samples, run_id, carried(metrics))
+    return Arm(row["tags.method"], samples, row["run_id"], carried(metrics), commit=row.get(f"tags.{COMMIT}", ""))
 
 
 CARRIED = {

@@ -22,16 +22,19 @@ def main(function: Callable[..., Any]) -> None:
     """Call `function` with its parameters read from the command line.
 
     Every field of a dataclass parameter is a flag, its docstring the help; `--config FILE.toml` gives some of them,
-    such as a study's best.toml. What cannot be parsed, and any InputError, is one line on stderr and exit code 2.
+    such as a study's best.toml. Its result is the exit code, if it has one. What cannot be parsed, and any InputError,
+    is one line on stderr and exit code 2.
     """
     try:
-        function(**_parse(function))
+        code = function(**_parse(function))
     except InputError as error:
         _refuse(str(error))
     except Diverged as error:
         _refuse(str(error), code=1)
     except KeyboardInterrupt:
         sys.exit(130)
+    if code:
+        sys.exit(code)
 
 
 def _parse(function: Callable[..., Any]) -> dict[str, Any]:
@@ -110,4 +113,5 @@ def _one_line(framed: str) -> str:
 
 def _refuse(message: str, code: int = 2) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+    if code:
+        sys.exit(code)

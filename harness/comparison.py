@@ -19,6 +19,7 @@ from harness.data import Dataset
 from harness.errors import InputError
 from harness.settings import Common, Single, load
 from harness.studies import RUN, Queue, Slot
+from harness.tracking import inputs, local
 from harness.workers import Crew
 
 
@@ -86,22 +87,23 @@ class Cell:
 def compare(plan: Plan, hyperparameters: Any) -> None:
     """Train every generator and every arm's classifier that the comparison does not have yet."""
     check(plan)
+    inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load(plan, None, seed=0)
     parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents)
     identity = identities.digest(*parts)
     storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
     make_parent = partial(_parent, plan, hyperparameters, identity)
     parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
+    inputs.in_store(parent, plan.tracking_uri)  # a comparison goes on in the store where it began
     cells = cells_of(plan)
     with tracking.run(
         plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
-        resume=parent, shared=True,
+        of=parent,
     ) as run:  # fmt: skip
         queue = Queue(study, storage)
         queue.enqueue(_slots(plan))
         _reopen(queue, cells, parent, plan.tracking_uri)
         workers.work(plan, _work, plan, hyperparameters, study, parent)
-        tracking.close_left(study, plan.tracking_uri)
         run.describe(
             f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
             f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
@@ -129,18 +131,18 @@ def check(plan: Plan) -> None:
 
 def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
     """The comparison's run: the one that the store has of it, else a new one."""
-    known = tracking.find_run(f"tags.comparison = '{identity}'", plan.tracking_uri)
+    known = inputs.find_runs(f"tags.comparison = '{identity}'", plan.tracking_uri)
     if known:
-        return known
+        return known[0]["run_id"]
     with tracking.run(
         plan.experiment_name or "comparisons",
         plan.name,
         tags={"kind": "comparison", "dataset": plan.data_name, "comparison": identity},
         params={"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
         tracking_uri=plan.tracking_uri,
-        shared=True,
     ) as run:
-        return run.id
+        pass
+    return run.id
 
 
 def flat(hyperparameters: Any) -> dict[str, Any]:
@@ -189,7 +191,8 @@ def _slots(plan: Plan) -> list[Slot]:
 def _reopen(queue: Queue, cells: Mapping[str, Cell], parent: str, tracking_uri: str | None) -> None:
     """What failed is done again, and what was done but is no longer in the store."""
     under = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'FINISHED'"
-    there = set(tracking.read_runs(under, tracking_uri=tracking_uri, columns=[])["run_id"])
+    there = {run["run_id"] for run in inputs.find_runs(under, tracking_uri)}
+    there |= {folder.name for folder in local.folders() if local.status(folder) == "FINISHED"}  # to be sent yet
     for name, past in queue.attempts().items():
         lost = name in cells and not cells[name].samples and past[-1].user_attrs.get(RUN) not in there
         if name in cells and (past[-1].state == TrialState.FAIL or (lost and past[-1].state == TrialState.COMPLETE)):

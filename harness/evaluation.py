@@ -5,20 +5,18 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 """
 
 import hashlib
-import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from harness import classifier, neighbours
+from harness import classifier, neighbours, numerics
 from harness.classifier import Classifier
 from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
@@ -50,34 +48,29 @@ def image_shape(dataset: Dataset) -> ImageShape:
     return ImageShape(*dataset.train.shape, dataset.num_classes)
 
 
-def judge(dataset: Dataset, folder: Path, accelerator: Accelerator) -> tuple[Classifier, str]:
-    """The judge of a data set and its weights' digest: a classifier trained on all training images.
+def judge_key(dataset: Dataset) -> str:
+    """What a judge is of, 16 hexadecimal digits: equal ones may judge for one another."""
+    return hashlib.sha256(f"{dataset.train.digest}{JUDGE}{numerics.VERSION}".encode()).hexdigest()[:16]
 
-    It is trained once, by one process alone so that its weights do not depend on how many there are, and
-    kept in `folder`. It never sees the test split.
+
+def train_judge(dataset: Dataset) -> Classifier:
+    """The judge of a data set: a classifier trained on all training images; it never sees the test split.
+
+    By this process alone, so that its weights do not depend on how many there are.
     """
-    found: list[Any] = [_judge_weights(dataset, folder) if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
     model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
-    model.load_state_dict(found[0])
-    return model.to(accelerator.device).eval(), weights_digest(model)
+    model.prepare(None)
+    batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
+    for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
+        pass
+    return model
 
 
-def _judge_weights(dataset: Dataset, folder: Path) -> dict[str, Tensor]:
-    key = hashlib.sha256(f"{dataset.train.digest}{JUDGE}".encode()).hexdigest()[:16]
-    path = folder / f"{dataset.name}-{key}.safetensors"
-    if not path.exists():
-        model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
-        model.prepare(None)
-        batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
-        for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
-            pass
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")  # another run may be training it as well
-        save_weights(model, aside)
-        aside.replace(path)
-    return load_file(path)
+def restore_judge(dataset: Dataset, weights: Mapping[str, Tensor]) -> Classifier:
+    """The judge of a data set from its weights, ready to predict."""
+    model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def conditional_accuracy(

@@ -1,14 +1,16 @@
 """One run from end to end: train, sample, score, log. What a script and a comparison's cell both call."""
 
+from __future__ import annotations
+
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from harness import (
@@ -17,14 +19,16 @@ from harness import (
     evaluation,
     exported,
     identities,
+    judges,
     launch,
     methods,
     pictures,
+    provenance,
     records,
     sampling,
     tracking,
 )
-from harness.arms import Arm, carried, generator_arm
+from harness.arms import COMMIT, Arm, carried, generator_arm
 from harness.classifier import Classifier
 from harness.data import Dataset, Images
 from harness.errors import InputError, Pruned
@@ -32,12 +36,15 @@ from harness.methods import ImageShape
 from harness.resumable import Progress, resumable
 from harness.seeding import initial_weights
 from harness.settings import Single, load
-from harness.tracking import OUTPUTS, Run
+from harness.tracking import bits, inputs
+from harness.tracking.writing import Run
 from harness.training import Batches
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 GRID_DRAWS = 10
 NUM_GRIDS = 10
-JUDGES = OUTPUTS / "judges"
 
 
 # --- A generator -----------------------------------------------------------------------------------------
@@ -74,6 +81,8 @@ def generator(
     `trained_by` is a finished run of the same training: its weights are sampled, its training's cost is taken over.
     """
     accelerator = launch.accelerator(settings.process_timeout)
+    experiment = settings.experiment_name or "generators"
+    _check_store(settings, experiment, accelerator)
     dataset = load(settings, settings.n_real, settings.seed)
     shape = evaluation.image_shape(dataset)
     config = identities.with_real_steps(config, dataset)
@@ -83,15 +92,15 @@ def generator(
         accelerator=accelerator,
         accumulate=settings.accumulate,
     )
-    judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
+    judging = _Judging(dataset, settings, accelerator)
     model = build(method, config, shape, settings.seed)
     model.prepare(accelerator)
     own = identities.of_generator(method, config, settings, dataset, accelerator, measures)
     cell, trained = identities.digest(own), identities.of_training(own)
     with tracking.run(
-        settings.experiment_name or "generators",
+        experiment,
         f"{method} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
-        tags=records.tags("generator", method, dataset, settings.seed, cell, judge_digest)
+        tags=records.tags("generator", method, dataset, settings.seed, cell)
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
         | dict(tags or {}),
@@ -108,13 +117,15 @@ def generator(
             _take_over(progress, trained_by, settings)
         else:
             progress.restore(run)
-            looks = _looks(watch, judge, dataset, accelerator) if watch else None
+            looks = _looks(watch, judging, dataset, accelerator) if watch else None
             _train_generator(progress, batches, settings, run, looks)
         samples, sampling_s = sampling.sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
         training_s = progress.device_seconds
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
+        judge, judge_digest = judging()
+        run.tags({"judge": judge_digest[:16]})
         scores = _measured(measures, judge, samples, dataset, settings.seed, accelerator)
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
@@ -122,12 +133,33 @@ def generator(
             _log_generator(run, method, model, samples, settings.register)
             pairs = evaluation.closest_pairs(samples, dataset.real, GRID_DRAWS // 2)
             run.picture(pictures.grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
-            figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
-            print(
-                f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, "
-                f"run {run.id}"
-            )
-    return Arm(method, samples, launch.agreed(run.id, accelerator) or None, carried({**scores, **costs}))
+    if accelerator.is_main_process:
+        figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
+        print(f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, run {run.id}")
+    commit = provenance.tags()[COMMIT]
+    return Arm(method, samples, launch.agreed(run.id, accelerator) or None, carried({**scores, **costs}), str(commit))
+
+
+class _Judging:
+    """The judge of a data set and its digest, from the moment that a score first needs it."""
+
+    def __init__(self, dataset: Dataset, settings: Single, accelerator: Accelerator) -> None:
+        self._found = functools.cache(lambda: judges.judge(dataset, settings.tracking_uri, accelerator))
+
+    def __call__(self) -> tuple[Classifier, str]:
+        return self._found()
+
+
+def _check_store(settings: Single, experiment: str, accelerator: Accelerator) -> None:
+    """Refuse, on every process, a store in which no run can be made: before any work."""
+    refusal: InputError | None = None
+    if accelerator.is_main_process:
+        try:
+            inputs.check_store(settings.tracking_uri, experiment)
+        except InputError as error:
+            refusal = error
+    if refusal := launch.agreed(refusal, accelerator):
+        raise refusal
 
 
 def _measured(
@@ -148,7 +180,7 @@ def _measured(
 
 
 def _looks(
-    watch: Watch, judge: Classifier, dataset: Dataset, accelerator: Accelerator
+    watch: Watch, judging: _Judging, dataset: Dataset, accelerator: Accelerator
 ) -> Callable[[Any, int, int, Run], None]:
     """What looks at a generator when a fifth of its training is over, and so on: all processes stop, or none."""
 
@@ -157,7 +189,7 @@ def _looks(
         if due >= LOOKS or not 0 < number < LOOKS:  # the first step after a fifth
             return
         samples, _ = sampling.sample_set(model, LOOK_IMAGES, dataset.num_classes, seed, accelerator)
-        scores = _measured([watch.measure], judge, samples, dataset, seed, accelerator)
+        scores = _measured([watch.measure], judging()[0], samples, dataset, seed, accelerator)
         value = scores[f"samples/{watch.measure}" if watch.measure == "conditional_accuracy" else "validation/fid"]
         run.metrics({f"early/{watch.measure}": value}, step)
         if launch.agreed(accelerator.is_main_process and watch.told(number, value), accelerator):
@@ -183,7 +215,8 @@ def generated(
         identities.finished_generator(method, config, settings, dataset, accelerator, measures, within), accelerator
     )
     if finished:
-        return generator_arm(finished, settings.tracking_uri)
+        arm = generator_arm(finished, settings.tracking_uri) if accelerator.is_main_process else None
+        return launch.agreed(arm, accelerator)
     return generator(method, config, settings, parent, trained_by, measures=measures, **how)
 
 
@@ -197,9 +230,8 @@ def _take_over(progress: Progress, run_id: str, settings: Single) -> None:
     """The weights of a finished run, on every process, and the device-seconds that their training took."""
     found = None
     if progress.accelerator.is_main_process:
-        with tracking.fetched(run_id, "generator/weights.safetensors", settings.tracking_uri) as path:
-            weights = load_file(path)
-        source = tracking.get_run(run_id, settings.tracking_uri)
+        weights = load_file(inputs.fetch(run_id, "generator/weights.safetensors", settings.tracking_uri))
+        source = inputs.look_up(run_id, settings.tracking_uri)
         found = (weights, source["metrics.cost/training_device_seconds"])
     weights, progress.device_seconds = launch.agreed(found, progress.accelerator)
     progress.model.load_state_dict(weights)
@@ -287,7 +319,9 @@ def classify(
 ) -> tuple[str, dict[str, float]]:
     """Train, score and log one classifier on the real images and an arm's; returns the run's id and figures."""
     accelerator = launch.accelerator(settings.process_timeout)
-    judge, judge_digest = evaluation.judge(dataset, JUDGES, accelerator)
+    experiment = settings.experiment_name or "classifiers"
+    _check_store(settings, experiment, accelerator)
+    judge, judge_digest = judges.judge(dataset, settings.tracking_uri, accelerator)
     if arm.samples is not None and arm.samples.shape != dataset.real.shape:
         raise InputError(
             f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
@@ -295,10 +329,12 @@ def classify(
         )
     cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
     with tracking.run(
-        settings.experiment_name or "classifiers",
+        experiment,
         f"classifier {arm.title} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
-        tags=records.tags("classifier", arm.name, dataset, settings.seed, cell, judge_digest)
+        tags=records.tags("classifier", arm.name, dataset, settings.seed, cell)
+        | {"judge": judge_digest[:16]}
         | ({"samples_run": arm.run} if arm.run else {})
+        | ({"generator_commit": arm.commit} if arm.commit else {})
         | ({"variant": arm.variant} if arm.variant else {})
         | dict(tags or {}),
         params=records.params(config, settings, dataset, accelerator),
@@ -326,9 +362,9 @@ def classify(
         run.metrics({**known, **records.gpu_memory()}, config.steps)
         scores = _score(model.eval(), dataset, run, config.steps, accelerator)
         run.describe(records.headline(f"Classifier on {dataset.name}, arm {arm.title}", dataset, settings, scores))
-        if accelerator.is_main_process:
-            split = "test" if len(dataset.test) else "validation"
-            print(f"classifier, arm {arm.title}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
+    if accelerator.is_main_process:
+        split = "test" if len(dataset.test) else "validation"
+        print(f"classifier, arm {arm.title}: {split} accuracy {scores[f'{split}/accuracy']:.2%}, run {run.id}")
     return launch.agreed(run.id, accelerator), {**known, **scores}
 
 
@@ -343,10 +379,12 @@ def classified(
 ) -> tuple[str, dict[str, float]]:
     """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now."""
     cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
-    found = accelerator.is_main_process and tracking.find_finished("cell", cell, settings.tracking_uri, parent)
+    found = accelerator.is_main_process and identities.finished_classifier(cell, settings, parent)
     if not (done := launch.agreed(found, accelerator)):
         return classify(arm, config, settings, dataset, parent, **how)
-    row = tracking.get_run(done, settings.tracking_uri)
+    row = launch.agreed(
+        inputs.look_up(done, settings.tracking_uri) if accelerator.is_main_process else None, accelerator
+    )
     return done, {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
 
 
@@ -361,7 +399,7 @@ def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator
             matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)
             run.picture(pictures.confusion(matrix), f"pictures/confusion_{split}.png")
             if split == "test":
-                run.tags({"right": tracking.packed((predicted == images.labels).tolist())})  # for McNemar's test
+                run.tags({"right": bits.packed((predicted == images.labels).tolist())})  # for McNemar's test
                 recalls = (matrix.diagonal() / matrix.sum(1)).tolist()
                 scores |= {f"test/recall_class_{label}": recall for label, recall in enumerate(recalls)}
     run.metrics(scores, step)

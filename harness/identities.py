@@ -1,20 +1,25 @@
 """What makes two runs the same one: so that none is done twice, and an unfinished one is gone on with."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
+import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
-
-from harness import classifier, launch, methods, tracking
+from harness import classifier, launch, methods, numerics
 from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
 from harness.settings import Single
-from harness.tracking import OUTPUTS
+from harness.tracking import inputs, local
 from harness.training import num_steps
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MEASURES = ("conditional_accuracy", "cas", "quality")
 """What is measured of a sample set unless less, or `fid`, is asked for."""
@@ -38,6 +43,7 @@ def of_generator(
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "precision": accelerator.mixed_precision,
+        "numerics": numerics.VERSION,
         **({"measured": measured} if measured else {}),
     }
 
@@ -65,6 +71,7 @@ def of_classifier(
         settings.seed,
         settings.num_synthetic,
         accelerator.mixed_precision,
+        numerics.VERSION,
         *([] if settings.test else ["validation alone"]),
         *([arm.variant] if arm.variant else []),
         *dataset.contents,
@@ -78,22 +85,39 @@ def unfinished(settings: Single, identity: dict[str, Any], parent: str | None = 
 
     Processes that torchrun has started again look for theirs without being told.
 
-    Raises InputError for a named run that is finished, of something else, or whose journal is not here.
+    Raises InputError for a named run that is finished, of something else, or whose journal is not here; and for
+    `auto` where such a run is still alive, unless it is waited for.
     """
     cell, named = digest(identity), settings.resume
     if named in (None, "auto"):
-        wanted = named or launch.restarted()
-        return tracking.find_unfinished(cell, settings.tracking_uri, parent) if wanted else None
-    found = tracking.get_run(named, settings.tracking_uri)
+        return _newest_unfinished(cell, parent, settings.wait) if named or launch.restarted() else None
+    folder = local.find(named)
+    if folder is None:
+        raise InputError(f"the journal of run {named} is not in {local.RUNS}: go on where the run was, or train anew")
+    found = local.row(folder)
     if found["status"] == "FINISHED":
         raise InputError(f"run {named} is finished; leave out --resume to train anew")
     if found.get("tags.cell") != cell:
         raise InputError(f"run {named} is of something else: {'; '.join(_differences(identity, found))}")
-    if not tracking.is_here(named):
-        raise InputError(
-            f"the journal of run {named} is not in {OUTPUTS / 'runs'}: go on where the run was, or train anew"
-        )
-    return named
+    return folder.name
+
+
+def _newest_unfinished(cell: str, parent: str | None, wait: bool) -> str | None:
+    for folder in local.of_cell(cell, parent):
+        if not local.is_dead(folder):
+            if not wait:
+                raise InputError(
+                    f"run {local.id_of(folder)} of this very configuration still lives: {local.writer(folder)}; "
+                    "end it, or give --wait to go on when it has ended"
+                )
+            print(f"waiting for run {local.id_of(folder)}: {local.writer(folder)}", file=sys.stderr, flush=True)
+            while not local.is_dead(folder):
+                time.sleep(1)
+            if local.status(folder) == "FINISHED":
+                raise InputError(f"run {local.id_of(folder)} has finished meanwhile; leave out --resume to train anew")
+        if local.status(folder) != "FINISHED":
+            return folder.name
+    return None
 
 
 def _differences(identity: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -126,10 +150,28 @@ def finished_generator(
         return None, None
     config = with_real_steps(config, dataset)
     identity = of_generator(method, config, settings, dataset, accelerator, measures)
-    same = tracking.find_finished("cell", digest(identity), settings.tracking_uri, within)
+    same = _finished("cell", digest(identity), settings, within)
     if same or within:
         return same, None
-    return None, tracking.find_finished("training", digest(of_training(identity)), settings.tracking_uri)
+    return None, _finished("training", digest(of_training(identity)), settings)
+
+
+def finished_classifier(cell: str, settings: Single, parent: str) -> str | None:
+    """The id of a finished run of the very same classifier under a parent."""
+    return _finished("cell", cell, settings, parent)
+
+
+def _finished(tag: str, value: str, settings: Single, parent: str | None = None) -> str | None:
+    """Of this folder, or of the store; a store that is away has none: what it has is trained again."""
+    if tag == "cell":
+        for folder in local.of_cell(value, parent or local.ANY):
+            if local.status(folder) == "FINISHED":
+                return local.id_of(folder)
+    try:
+        return next(iter(inputs.find_finished(tag, value, settings.tracking_uri, parent)), None)
+    except InputError as error:
+        print(f"{error}: what it has finished is not known", file=sys.stderr)
+        return None
 
 
 def digest(*parts: Any) -> str:

@@ -7,7 +7,6 @@ when the process died is dropped; a line that was damaged later is reported and 
 This module knows neither MLflow nor torch.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import locks
 from harness.errors import InputError
 
 Record = dict[str, Any]
@@ -36,13 +36,19 @@ class Journal:
 
     def __init__(self, path: Path, fsync_interval_s: float = FSYNC_INTERVAL_S) -> None:
         self.path, self.fsync_interval_s = path, fsync_interval_s
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        if not _locked(self._file):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            if not locks.taken(self._file, path, locks.GLANCE_S):
+                raise InputError(f"{path} is being written by another process: its run is still alive")
+            self.position = _end_of_whole_lines(self._file)
+            os.ftruncate(self._file, self.position)
+        except BaseException:
             os.close(self._file)
-            raise InputError(f"{path} is being written by another process: its run is still alive")
-        self.position = _end_of_whole_lines(self._file)
-        os.ftruncate(self._file, self.position)
+            raise
         self._synced, self._one_at_a_time = time.monotonic(), threading.Lock()
 
     def append(self, **record: Any) -> None:
@@ -63,33 +69,16 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """Return when the disk has everything."""
-        os.fsync(self._file)
+        """Return when the disk has everything. Raises InputError where it has not."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise InputError(f"the journal {self.path} is not on the disk: {error.strerror}") from error
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        self.sync()
+        """Let the lock go; what was not synced is the system's to write."""
         os.close(self._file)
-
-
-def is_free(path: Path) -> bool:
-    """Whether no process writes this journal: the lock of a killed one is gone."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return True
-    try:
-        return _locked(file)
-    finally:
-        os.close(file)
-
-
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def encode(record: Record) -> bytes:
@@ -125,6 +114,23 @@ def _behind_damage(line: bytes) -> Record | None:
     """The whole record at the end of a damaged line: where a line end was damaged, the next record follows it."""
     starts = (found.start() for found in re.finditer(rb"[0-9a-f]{8} {", line))
     return next((record for start in starts if (record := decode(line[start:])) is not None), None)
+
+
+def last(path: Path) -> Record | None:
+    """The last whole record of a journal, None where there is none."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        reach = 4096
+        while True:
+            start = max(0, end - reach)
+            file.seek(start)
+            lines = file.read(end - start).split(b"\n")[:-1]  # what follows the last line end is torn
+            for line in reversed(lines if start == 0 else lines[1:]):
+                if (record := decode(line) or _behind_damage(line)) is not None:
+                    return record
+            if start == 0:
+                return None
+            reach *= 16
 
 
 def _end_of_whole_lines(file: int) -> int:

@@ -1,5 +1,7 @@
 """The processes of a run: how many there are, and whether that is what the launcher promised."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import platform
@@ -9,17 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 import torch.distributed
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from harness import signals
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers promise a number of processes."""
@@ -34,6 +37,9 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
 
     Raises InputError where the launcher's processes do not find each other: each would believe to be alone.
     """
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
     served = _fresh_store(timeout_s)
@@ -45,7 +51,7 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     return made
 
 
-def check(environment: "os._Environ[str] | dict[str, str]", world_size: int) -> None:
+def check(environment: os._Environ[str] | dict[str, str], world_size: int) -> None:
     """Compare the world that a process sees with what its launcher left in the environment.
 
     torchrun and accelerate's launchers of several processes set WORLD_SIZE, MPI its own names. `accelerate launch
@@ -67,7 +73,11 @@ def check(environment: "os._Environ[str] | dict[str, str]", world_size: int) -> 
 
 def agreed(value: Any, accelerator: Accelerator) -> Any:
     """The main process's value, on every process."""
-    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
 
 
 def one_process() -> None:

@@ -37,8 +37,9 @@ def packages() -> str:
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, check=True,
+            text=True, encoding="utf-8", errors="backslashreplace",
+        )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()

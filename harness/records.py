@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from harness import numerics
 from harness.data import Dataset
 from harness.settings import Single
 
 
-def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge: str) -> dict[str, Any]:
+def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "method": method,
@@ -20,7 +21,7 @@ def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str, judge: 
         "n_real": len(dataset.real),
         "seed": seed,
         "cell": cell,
-        "judge": judge[:16],
+        "numerics": numerics.VERSION,
         "data_digest": dataset.real.digest[:16],
     }
 

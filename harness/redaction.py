@@ -11,11 +11,12 @@ IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
 
 
 def redacted(text: str) -> str:
-    """The text without users and passwords in addresses, and without the values of the environment's secrets.
+    """The text without users and passwords in addresses, and without the values of the environment's secrets; as UTF-8.
 
     A secret is a variable with a name such as MLFLOW_TRACKING_PASSWORD, AWS_SECRET_ACCESS_KEY or HF_TOKEN and a
     value of at least SHORTEST characters: shorter ones would be found in harmless words.
     """
+    text = text.encode("utf-8", "backslashreplace").decode()  # a byte that is none of UTF-8's, of a name or an argument
     for secret in _secrets():
         text = text.replace(secret, "***")
     return IN_ADDRESS.sub("***@", text)

@@ -4,6 +4,8 @@ Every BOUNDARY steps the processes meet: their metrics are averaged and read fro
 not finite is seen, and a signal that any of them has got becomes everybody's.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import sys
@@ -11,19 +13,20 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from harness import checkpoint, signals
+from harness import checkpoint, launch, signals
 from harness.checkpoint import Checkpoint
 from harness.errors import Diverged, InputError
 from harness.signals import Killed
-from harness.tracking import Run
+from harness.tracking.writing import Run
 from harness.training import Batches, shown, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 BOUNDARY = 10
 Row = tuple[int, int, Mapping[str, Tensor]]
@@ -70,8 +73,7 @@ class Progress:
                 found = [checkpoint.restore(self.folder, self.identity)]
             except InputError as error:
                 found = [error]  # everybody's
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(found)
+        found = [launch.agreed(found[0], self.accelerator)]
         if isinstance(found[0], InputError):
             raise found[0]
         if found[0] is not None:
@@ -134,7 +136,7 @@ def meet(waiting: list[Row], signal: int, run: Run, progress: Progress) -> int:
     flags = [float(signal == number) for number in signals.NOTED]
     shared = torch.cat([torch.stack(numbers), torch.tensor(flags, device=progress.accelerator.device)])
     if progress.accelerator.num_processes > 1:
-        shared = cast(Tensor, reduce(shared, "mean"))
+        shared = cast(Tensor, progress.accelerator.reduce(shared, "mean"))
     values = shared.tolist()
     place = 0
     for step, timestamp_ms, metrics in waiting:

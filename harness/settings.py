@@ -1,10 +1,14 @@
 """What the experiments share on their command lines."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from harness import data
-from harness.data import Dataset
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Common:
     @property
     def data_name(self) -> str:
         """What runs call the data set; of a folder the training images are read."""
+        from harness import data
+
         return data.name_of(self.dataset, self.image_size)
 
 
@@ -47,6 +53,8 @@ class Single(Common):
     """seed of the splits, the weights, the order, the noise and the samples"""
     resume: str | None = None
     """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
+    wait: bool = False
+    """where a run that --resume auto would go on with still lives: wait for its end, instead of refusing"""
     register: bool = True
     """whether a generator becomes a version of the registered model of its method, and may be its champion"""
     test: bool = True
@@ -54,6 +62,8 @@ class Single(Common):
 
 
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
+    from harness import data
+
     if common.num_synthetic < 1:
         raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
     with_test = getattr(common, "test", True)

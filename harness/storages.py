@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import InputError
 from harness.redaction import redacted
-from harness.tracking.stores import OUTPUTS, shown
+from harness.tracking.addresses import OUTPUTS, shown
 
 BEAT_S = 10
 GRACE_BEATS = 6

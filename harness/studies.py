@@ -30,7 +30,7 @@ from harness import signals
 from harness.errors import InputError, Pruned
 from harness.redaction import redacted
 from harness.storages import AWAY_S, POLL_S, Away, default_storage, open_storage, stopping
-from harness.tracking.stores import shown
+from harness.tracking.addresses import shown
 
 SLOT, ATTEMPT, REASON, RUN, WORKER = "slot", "attempt", "reason", "run_id", "worker"
 """A trial's own words in the study. A trial that failed without a reason died with its worker."""

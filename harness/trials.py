@@ -24,7 +24,8 @@ from harness.experiment import LOOKS, Watch
 from harness.settings import Common, Single, load
 from harness.spaces import Range
 from harness.studies import ATTEMPT, RUN, Queue, Slot
-from harness.tracking import Run
+from harness.tracking import local
+from harness.tracking.writing import Run
 from harness.workers import Crew
 
 
@@ -162,7 +163,8 @@ def run_trial(
 def _resumable(past: Sequence[FrozenTrial]) -> str | None:
     """The run of a slot's last attempt, where it can be gone on with from here."""
     runs = [trial.user_attrs[RUN] for trial in past[:-1] if RUN in trial.user_attrs]
-    return runs[-1] if runs and tracking.can_go_on(runs[-1]) else None
+    folder = local.find(runs[-1]) if runs else None
+    return folder.name if folder and local.is_dead(folder) else None
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,8 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
         run.metrics({f"objective/{name}": value for name, value in zip(plan.objectives, found, strict=True)})
         run.tags({"state": "COMPLETE"})
         run.describe(_described(task, found))
+    if trial:
+        trial.set_user_attr(RUN, run.id)  # the store's, by now
     return found
 
 

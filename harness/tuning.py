@@ -21,7 +21,8 @@ from harness.errors import InputError
 from harness.settings import load
 from harness.spaces import Range
 from harness.studies import RUN, Queue, Slot
-from harness.tracking import OUTPUTS, Run
+from harness.tracking import OUTPUTS, inputs
+from harness.tracking.writing import Run
 from harness.trials import OBJECTIVES, PRUNERS, Plan, applies, run_trial, suggested
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
@@ -33,21 +34,19 @@ SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": 
 def tune(plan: Plan) -> None:
     """Run a study, or what is left of it, in `plan.workers` workers, and hold its winner against the default."""
     definition = check(plan)
+    inputs.check_store(plan.tracking_uri, plan.experiment_name or "studies")
     storage = storages.open_storage(plan.place, plan.beat)
     studies.check_definition(plan.study, storage, definition)
     parent = studies.make(plan.study, storage, _directions(plan), definition, partial(_make_parent, plan, definition))
-    tracking.get_run(parent, plan.tracking_uri)  # a study goes on in the store where it began
+    inputs.in_store(parent, plan.tracking_uri)  # a study goes on in the store where it began
     with tracking.run(
         plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
-        resume=parent, shared=True,
+        of=parent,
     ) as run:  # fmt: skip
-        try:
-            Queue(plan.study, storage).enqueue(_slots(plan))
-            workers.work(plan, _search, plan, parent)
-            confirmed = confirmation(plan.study, storage)
-        finally:
-            tracking.close_left(plan.study, plan.tracking_uri)
-        _conclude(plan, storage, run, confirmed)
+        Queue(plan.study, storage).enqueue(_slots(plan))
+        workers.work(plan, _search, plan, parent)
+        confirmed = confirmation(plan.study, storage)
+        _conclude(plan, storage, parent, run, confirmed)
 
 
 def check(plan: Plan) -> dict[str, Any]:
@@ -93,9 +92,9 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
         tags={"kind": "study", "study": plan.study, "method": plan.method, "dataset": plan.data_name},
         params={name: json.dumps(value) if isinstance(value, dict) else value for name, value in definition.items()},
         tracking_uri=plan.tracking_uri,
-        shared=True,
     ) as run:
-        return run.id
+        pass
+    return run.id
 
 
 def _search(plan: Plan, parent: str) -> None:
@@ -165,7 +164,7 @@ def _confirming_trial(
     return run_trial(plan, parent, queue, trial, slot, values, [int(seed)], "confirmation")
 
 
-def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None) -> None:
+def _conclude(plan: Plan, storage: Any, parent: str, run: Run, confirmed: Confirmation | None) -> None:
     """The best trial as a tag and as an artifact that `--config` takes; what the study came to, on its run's page."""
     study = optuna.load_study(study_name=plan.study, storage=storage)
     winner = best(study)
@@ -179,10 +178,10 @@ def _conclude(plan: Plan, storage: Any, run: Run, confirmed: Confirmation | None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     run.file(path)
-    before = tracking.get_run(run.id, plan.tracking_uri).get("tags.best_run")
+    before = inputs.in_store(parent, plan.tracking_uri).get("tags.best_run")
     if isinstance(before, str):
-        tracking.tag(before, {"best": "no longer"}, plan.tracking_uri)
-    tracking.tag(winner.user_attrs[RUN], {"best": "yes"}, plan.tracking_uri)
+        inputs.set_tags(before, {"best": "no longer"}, plan.tracking_uri)
+    inputs.set_tags(winner.user_attrs[RUN], {"best": "yes"}, plan.tracking_uri)
     run.tags({"best_trial": winner.number, "best_run": winner.user_attrs[RUN]})
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, winner.values, strict=True))
     words = f"best trial {winner.number}: {said}; {counted}"

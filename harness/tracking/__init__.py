@@ -10,47 +10,33 @@ from typing import TYPE_CHECKING, Any
 from harness.tracking import settings  # noqa: F401
 
 if TYPE_CHECKING:
-    from harness.tracking.artifacts import fetched, fetched_model
+    from harness.tracking.addresses import OUTPUTS, default_uri, shown
+    from harness.tracking.artifacts import fetched, log_files
     from harness.tracking.bits import packed, unpacked
-    from harness.tracking.closing import close_left, reap, sync
-    from harness.tracking.reading import (
-        can_go_on,
-        find_finished,
-        find_run,
-        find_unfinished,
-        get_run,
-        is_here,
-        read_histories,
-        read_runs,
-    )
-    from harness.tracking.stores import OUTPUTS, client, default_uri, shown
-    from harness.tracking.writing import Run, log_files, run, tag
+    from harness.tracking.closing import reap, sync
+    from harness.tracking.reading import get_run, read_histories, read_runs
+    from harness.tracking.stores import client
+    from harness.tracking.writing import Run, exit_code, run
 
 _WHERE = {
-    "artifacts": ("fetched", "fetched_model"),
+    "addresses": ("OUTPUTS", "default_uri", "shown"),
+    "artifacts": ("fetched", "log_files"),
     "bits": ("packed", "unpacked"),
-    "closing": ("close_left", "reap", "sync"),
-    "reading": ("can_go_on", "find_finished", "find_run", "find_unfinished", "get_run", "is_here", "read_histories",
-                "read_runs"),
-    "stores": ("OUTPUTS", "client", "default_uri", "shown"),
-    "writing": ("Run", "log_files", "run", "tag"),
-}  # fmt: skip
+    "closing": ("reap", "sync"),
+    "reading": ("get_run", "read_histories", "read_runs"),
+    "stores": ("client",),
+    "writing": ("Run", "exit_code", "run"),
+}
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "OUTPUTS",
     "Run",
-    "can_go_on",
     "client",
-    "close_left",
     "default_uri",
+    "exit_code",
     "fetched",
-    "fetched_model",
-    "find_finished",
-    "find_run",
-    "find_unfinished",
     "get_run",
-    "is_here",
     "log_files",
     "packed",
     "read_histories",
@@ -59,7 +45,6 @@ __all__ = [
     "run",
     "shown",
     "sync",
-    "tag",
     "unpacked",
 ]
 

@@ -1,12 +1,54 @@
-"""python -m harness.tracking sync, or reap."""
+"""python -m harness.tracking sync, reap or agent."""
 
 import sys
 
 from harness import cli
-from harness.tracking import reap, sync
 
-COMMANDS = {"sync": sync, "reap": reap}
 
-if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-    sys.exit(f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]")
-cli.main(COMMANDS[sys.argv.pop(1)])
+def sync(tracking_uri: str | None = None) -> None:
+    """Send what this folder's runs have said and the store does not have; any number of times.
+
+    Args:
+        tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
+    """
+    from harness.tracking import closing
+
+    closing.sync(tracking_uri)
+
+
+def reap(older_than: float = 300.0, all_users: bool = False, tracking_uri: str | None = None) -> None:
+    """Close as KILLED the runs that say RUNNING and have shown no life for a while; resume opens them again.
+
+    An agent closes the runs of its own host by itself: this is for those of a host that died.
+
+    Args:
+        older_than: seconds without a sign of life; a living run gives one every half minute
+        all_users: whether other people's runs are closed too; by default one's own alone
+        tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
+    """
+    from harness.tracking import closing
+
+    closing.reap(older_than, all_users, tracking_uri)
+
+
+def agent(idle: float = 30.0) -> None:
+    """Send what this folder's runs say while they go on. The first run starts it; there is one per host and folder.
+
+    Args:
+        idle: seconds without work after which it ends
+    """
+    from harness.tracking import agent
+
+    agent.serve(idle)
+
+
+COMMANDS = {"sync": sync, "reap": reap, "agent": agent}
+USAGE = f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]"
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--help"]:
+        print(USAGE)
+        sys.exit()
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(USAGE)
+    cli.main(COMMANDS[sys.argv.pop(1)])

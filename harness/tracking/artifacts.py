@@ -1,18 +1,17 @@
-"""A run's files and models, fetched for the length of a block."""
+"""A run's files: fetched for the length of a block, or added; and what is in a model."""
 
 import contextlib
-import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from harness.errors import InputError
+from harness.tracking.models import LOADER
 from harness.tracking.reading import get_run
-from harness.tracking.stores import answering, reading_client, shown
+from harness.tracking.stores import answering, client, reading_client
 
 
 @contextlib.contextmanager
@@ -29,23 +28,20 @@ def fetched(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator
         yield Path(local)
 
 
-@contextlib.contextmanager
-def fetched_model(model: str, tracking_uri: str | None = None) -> Iterator[Path]:
-    """The folder of a logged generator, which `harness.exported.restore` reads, for the length of the block.
+def generator_in(folder: Path, model: str) -> Path:
+    """The exported generator in a fetched model's folder. Raises InputError where it is no generator's."""
+    known = Model.load(str(folder)).flavors.get("python_function", {})
+    if known.get("loader_module") != LOADER:
+        raise InputError(f"{model} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
+    return folder / known["data"]
 
-    `model` is an address such as models:/ddpm@champion, models:/ddpm/3 or models:/m-ID. Raises InputError for
-    another one, and where the store has no such model or it is not a generator's.
+
+def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str | None = None) -> None:
+    """Add files to a run, finished or not, under the artifact folder `folder`.
+
+    Raises InputError for a store that is away or refuses.
     """
-    if not re.fullmatch(r"models:/([^/@]+(@[^/@]+|/\d+)|m-[^/@]+)", model):
-        raise InputError(f"{model} is no model's address; models:/ddpm@champion and models:/ddpm/3 are")
-    uri = str(reading_client(tracking_uri).tracking_uri)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            local = download_artifacts(model, dst_path=folder, tracking_uri=uri)
-            flavors = Model.load(local).flavors
-        except (MlflowException, OSError) as error:
-            raise InputError(f"no {model} in {shown(uri)}: {str(error).splitlines()[0]}") from error
-        generator = flavors.get("python_function", {}).get("artifacts", {}).get("generator")
-        if not generator:
-            raise InputError(f"{model} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
-        yield Path(local) / generator["path"]
+    with answering(tracking_uri):
+        store = client(tracking_uri)
+        for path in paths:
+            store.log_artifact(run_id, str(path), folder)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from mlflow.entities import ViewType
 
+from harness.tracking.addresses import OUTPUTS
 from harness.tracking.searching import Row, Search, newest_first
-from harness.tracking.stores import LATE, OUTPUTS
+from harness.tracking.stores import LATE
 
 WORTH_KEEPING = 500  # runs; fewer are read whole, in about a second
 OVERLAP_MS = 600_000  # by which the clocks of writers and readers may differ

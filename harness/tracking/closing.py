@@ -1,8 +1,8 @@
-"""What processes that are gone have left unsent or open."""
+"""What processes that are gone have left unsent or open, where no agent saw to it."""
 
-import contextlib
-import shutil
+import getpass
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,71 +10,87 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient
 
-from harness import journal
+from harness import locks
 from harness.errors import InputError
 from harness.redaction import redacted
-from harness.tracking.reading import can_go_on, is_here, read_runs
-from harness.tracking.shipping import FILES, HEARTBEAT_S, JOURNAL, now_ms, run_of, say_late, ship, unsent
-from harness.tracking.stores import OUTPUTS, Failure, client, default_uri, shown
+from harness.tracking import local
+from harness.tracking.addresses import default_uri, same, shown
+from harness.tracking.local import SENT
+from harness.tracking.reading import read_runs
+from harness.tracking.shipping import FOLDER_TAG, Gone, close_dead, say_late, ship
+from harness.tracking.stores import client
+
+HEARTBEAT_S = 30.0
+WAIT_S = 10.0  # for an agent that is in the middle of a request
 
 
-def sync(tracking_uri: str | None = None, runs: Path = OUTPUTS / "runs") -> None:
-    """Send what journals hold and the store does not have; any number of times.
+def sync(tracking_uri: str | None = None) -> None:
+    """Send what this folder's runs have said and their stores do not have, each to its own; any number of times.
 
-    Args:
-        tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
-        runs: folder with a folder per run
+    With `tracking_uri` to that one, but for runs that another store has.
+
+    Raises InputError where something is left.
     """
-    store, left = client(tracking_uri), 0
-    for folder in sorted(path.parent for path in runs.rglob(JOURNAL)):
-        before = unsent(folder)
-        if not before:
-            continue
-        if not journal.is_free(folder / JOURNAL):
-            print(f"run {run_of(folder)} is alive and sends for itself")
-            continue
-        try:
-            ship(folder, store)
-            say_late(store, run_of(folder))
-        except Failure as error:
-            print(f"run {run_of(folder)}: {redacted(str(error)).splitlines()[0]}", file=sys.stderr)
-        after = unsent(folder)
-        left += after
-        if not after:
-            shutil.rmtree(folder / FILES, ignore_errors=True)
-        print(f"run {run_of(folder)}: {before - after} records sent, {after} left")
+    left, others = 0, set()
+    for folder in local.folders():
+        sent = local.Sent.read(folder)
+        target = tracking_uri or sent.store or str(local.beginning(folder).get("store", "")) or default_uri()
+        if sent.run_id and sent.store and not same(sent.store, target):
+            others.add(shown(sent.store))
+        elif not (local.is_sent(folder) and (local.is_over(folder) or not local.is_dead(folder))):
+            left += _send(folder, target)
+    if others:
+        print(f"runs of other stores were left out: {', '.join(sorted(others))}", file=sys.stderr)
     if left:
-        raise InputError(f"{left} records are still to be sent to {shown(tracking_uri or default_uri())}")
+        raise InputError(f"{left} records are still to be sent; the lines above say of which runs")
+    if others and tracking_uri:
+        raise InputError(f"{shown(tracking_uri)} is not the store of all runs here: leave out --tracking-uri")
 
 
-def reap(older_than: float = 300.0, tracking_uri: str | None = None) -> None:
-    """Close as KILLED the runs that say RUNNING and have shown no life for a while; resume opens them again.
+def _send(folder: Path, uri: str) -> int:
+    """Send what is left of one run; the number of records that stay."""
+    is_dead, before, run = local.is_dead(folder), local.unsent(folder), local.id_of(folder)
+    try:
+        store = client(uri)
+        with locks.held(folder / SENT, WAIT_S) as mine:
+            if not mine:
+                print(f"run {run} is being sent by another process")
+                return 0
+            ship(folder, store)
+            if is_dead and local.is_of_this_host(folder):
+                close_dead(folder, store)
+            if is_dead:
+                say_late(store, local.Sent.read(folder).run_id)
+    except Gone as error:
+        print(f"run {run} is left out: {error}", file=sys.stderr)
+        return 0
+    except Exception as error:
+        print(f"run {run}: {redacted(' '.join(str(error).split()))[:300]}", file=sys.stderr)
+    after = local.unsent(folder)
+    for reason in local.Sent.read(folder).aside.values():
+        print(f"run {run}: not sent, {reason}", file=sys.stderr)
+    print(f"run {local.id_of(folder)}: {max(0, before - after)} records sent, {after} left")
+    if is_dead and not after:
+        local.prune(folder)
+    return after
 
-    Args:
-        older_than: seconds without a sign of life; a living run gives one every half minute
-        tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
+
+def reap(older_than: float = 300.0, all_users: bool = False, tracking_uri: str | None = None) -> None:
+    """Close as KILLED the harness's runs that say RUNNING and have shown no life for a while: of hosts that died.
+
+    Raises InputError for a time in which a living run may be silent.
     """
-    if older_than < 2 * HEARTBEAT_S:
+    if not older_than >= 2 * HEARTBEAT_S:
         raise InputError(
             f"--older-than {older_than:g} must be at least {2 * HEARTBEAT_S:g}: living runs would be closed"
         )
-    store = client(tracking_uri)
+    store, now_ms = client(tracking_uri), time.time_ns() // 1_000_000
     for row in read_runs("attributes.status = 'RUNNING'", tracking_uri=tracking_uri).to_dict("records"):
-        alive = is_here(row["run_id"]) and not can_go_on(row["run_id"])
-        if not alive and now_ms() - _seen_ms(row) >= older_than * 1000:
-            _close(store, row)
-
-
-def close_left(study: str, tracking_uri: str | None = None) -> None:
-    """Close, as `reap` does, what workers of a study that are gone have left RUNNING; what lives is let be."""
-    store = client(tracking_uri)
-    left = f"tags.study = '{study}' and tags.kind != 'study' and attributes.status = 'RUNNING'"
-    for row in read_runs(left, tracking_uri=tracking_uri).to_dict("records"):
-        if can_go_on(row["run_id"]):
-            with contextlib.suppress(*Failure):
-                ship(OUTPUTS / "runs" / row["run_id"], store)
-            _close(store, row)
-        elif not is_here(row["run_id"]) and now_ms() - _seen_ms(row) > 2000 * HEARTBEAT_S:
+        folder = local.find(row["run_id"])
+        own = isinstance(row.get(f"tags.{FOLDER_TAG}"), str)
+        mine = all_users or row.get("tags.mlflow.user") == getpass.getuser()
+        alive = folder is not None and not local.is_dead(folder)
+        if own and mine and not alive and now_ms - _seen_ms(row) >= older_than * 1000:
             _close(store, row)
 
 

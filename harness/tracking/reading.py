@@ -6,22 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Experiment, Metric
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from harness import journal
 from harness.errors import InputError
 from harness.tracking import cache
-from harness.tracking.searching import Row, Search, number, row
-from harness.tracking.shipping import JOURNAL
-from harness.tracking.stores import OUTPUTS, answering, default_uri, exists, reading_client, shown
+from harness.tracking.addresses import default_uri, shown
+from harness.tracking.searching import Row, Search, experiments_of, number, row
+from harness.tracking.stores import UNKNOWN, answering, reading_client
 
 INFO = ["run_id", "experiment", "status", "name", "start_time", "end_time", "parent_run_id"]
 KINDS = ("metrics.", "params.", "tags.")
 HISTORY = ["run_id", "key", "step", "time", "value"]
 REQUESTS = 4  # at a time
-UNKNOWN = (400, 404)  # what a store answers to an id that is not one, and to one that it does not have
 
 
 def read_runs(
@@ -100,46 +97,6 @@ def _times(ms: pd.Series) -> pd.Series:
     return pd.to_datetime(ms.astype("Int64"), unit="ms")
 
 
-def find_run(filter_string: str, tracking_uri: str | None = None) -> str | None:
-    """The id of the newest run that a filter finds; None where there is none, or no store yet."""
-    if not exists(tracking_uri or default_uri()):
-        return None
-    with answering(tracking_uri):
-        found = _search(filter_string, None, tracking_uri).newest()
-    return found["run_id"] if found else None
-
-
-def find_finished(tag: str, value: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
-    """The id of a finished run with a tag, such as its `cell`, under one parent or anywhere."""
-    condition = f"tags.{tag} = '{value}' and attributes.status = 'FINISHED'"
-    if parent:
-        condition += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
-    return find_run(condition, tracking_uri)
-
-
-def find_unfinished(cell: str, tracking_uri: str | None = None, parent: str | None = None) -> str | None:
-    """The id of the newest run of a cell, under this parent or under none, that was cut off and can be gone on with.
-
-    Its journal is here, and no process lives in it.
-    """
-    if not exists(tracking_uri or default_uri()):
-        return None
-    with answering(tracking_uri):
-        found = _search(f"tags.cell = '{cell}' and attributes.status != 'FINISHED'", None, tracking_uri).rows()
-    own = (run_id for run_id, row in found.items() if row.get("parent_run_id") == parent)
-    return next(filter(can_go_on, own), None)
-
-
-def can_go_on(run_id: str) -> bool:
-    """Whether a run was written from this folder by a process that is gone."""
-    return is_here(run_id) and journal.is_free(OUTPUTS / "runs" / run_id / JOURNAL)
-
-
-def is_here(run_id: str) -> bool:
-    """Whether a run was written from this folder: it has its journal and its checkpoints."""
-    return (OUTPUTS / "runs" / run_id / JOURNAL).exists()
-
-
 def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
     """One run as a row of `read_runs`. Raises InputError for an id that the store does not have."""
     with answering(tracking_uri):
@@ -157,15 +114,10 @@ def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
 
 def _search(filter_string: str, experiments: Sequence[str] | None, tracking_uri: str | None) -> Search:
     store = reading_client(tracking_uri)
-    known: list[Experiment] = []
-    token, more = None, True
-    while more:
-        page = store.search_experiments(page_token=token)
-        known += page
-        token = page.token
-        more = bool(token)
-    wanted = {e.experiment_id: e.name for e in known if experiments is None or e.name in experiments}
-    return Search(store, wanted, filter_string)
+    known = experiments_of(store)
+    return Search(
+        store, {key: name for key, name in known.items() if experiments is None or name in experiments}, filter_string
+    )
 
 
 def _no_run(run_id: str, tracking_uri: str | None) -> str:

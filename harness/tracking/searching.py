@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Experiment, Run, ViewType
 from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.search_utils import SearchUtils
@@ -68,10 +68,6 @@ class Search:
             found |= self.rows(f"attributes.run_id IN ({listed})")
         return found
 
-    def newest(self) -> Row | None:
-        page = self._page("", ViewType.ACTIVE_ONLY, 1) if self.experiments else []
-        return row(page[0]) if page else None
-
     def ends_with(self, run_ids: list[str]) -> bool:
         """Whether the store finds as many runs as these, and the same one last. Costs the reading of one run."""
         token = _token(len(run_ids) - 1) if len(run_ids) > 1 else None
@@ -83,6 +79,18 @@ class Search:
     ) -> PagedList[Run]:
         both = " and ".join(part for part in (self.filter_string, condition) if part.strip())
         return self.store.search_runs(list(self.experiments), both, view, size, list(order_by), token)
+
+
+def experiments_of(store: MlflowClient) -> dict[str, str]:
+    """The names of a store's experiments by id."""
+    known: list[Experiment] = []
+    token, more = None, True
+    while more:
+        page = store.search_experiments(page_token=token)
+        known += page
+        token = page.token
+        more = bool(token)
+    return {each.experiment_id: each.name for each in known}
 
 
 def _token(first: int) -> str:

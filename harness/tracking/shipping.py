@@ -1,232 +1,355 @@
-"""From a run's journal to the MLflow store: in order, in batches, as often as it takes.
+"""From a run's files to the MLflow store: in order, in batches, as often as it takes.
 
-The position up to which the store has a journal stands beside it. What is sent twice is stored once: a metric
-row is known by its key, step, time and value, a param or a tag by its key.
+An error belongs to the record that caused it: the record is set aside with the store's reason, tried again later, and
+the others go on. Only a store that answers nothing at all stops the sending. What is sent twice is stored once: a run
+is known by its tag, a metric row by its key, step, time and value, a param or a tag by its key, a file by its name.
 """
 
 import contextlib
 import json
-import os
-import sys
-import threading
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
 from harness import journal
+from harness.errors import InputError
+from harness.journal import Record
 from harness.redaction import redacted
-from harness.tracking import registry
-from harness.tracking.stores import LATE, Failure, shown
+from harness.tracking import local, models, registry
+from harness.tracking.addresses import database_file, shown
+from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, RUNS, Sent
+from harness.tracking.stores import LATE
 
-JOURNAL, SENT, FILES = "journal", "sent", "files"
-INTERVAL_S = 2.0
-HEARTBEAT_S = 30.0
-LONGEST_PAUSE_S = 60.0
 LATE_MS = 60_000  # from the end of a run to its sending
 METRICS, OTHERS = 1000, 100  # in a request, MLflow's limits
-REFUSED = "INVALID_PARAMETER_VALUE"  # which no repetition cures
+FOLDER_TAG = "journal"
+"""The tag by which a store knows the run of a folder."""
+REFERENCES = ("samples_run", "trained_by")
+"""Tags that name another run: by the store's id, where it has one."""
 
 
-class Batch:
-    """Metrics, params and tags that go out in one request."""
+class Away(Exception):
+    """The store does not answer."""
 
-    def __init__(self) -> None:
-        self.metrics: list[Metric] = []
-        self.params: list[Param] = []
-        self.tags: list[RunTag] = []
 
-    def add(self, record: journal.Record) -> None:
-        for key, value in record.get("metrics", {}).items():
-            self.metrics.append(Metric(key, value, record["time"], record["step"]))
-        self.params += [Param(key, value) for key, value in record.get("params", {}).items()]
-        self.tags += [RunTag(key, value) for key, value in record.get("tags", {}).items()]
-
-    def has_room_for(self, record: journal.Record) -> bool:
-        return (
-            len(self.metrics) + len(record.get("metrics", ())) <= METRICS
-            and len(self.params) + len(record.get("params", ())) <= OTHERS
-            and len(self.tags) + len(record.get("tags", ())) <= OTHERS
-            and len(self.metrics) + len(self.params) + len(self.tags) < METRICS
-        )
-
-    def send(self, store: MlflowClient, run_id: str) -> None:
-        if not (self.metrics or self.params or self.tags):
-            return
-        try:
-            store.log_batch(run_id, self.metrics, self.params, self.tags, synchronous=True)
-        except MlflowException as error:
-            if error.error_code != REFUSED:
-                raise
-            self._send_one_by_one(store, run_id)
-
-    def _send_one_by_one(self, store: MlflowClient, run_id: str) -> None:
-        """A request is refused as a whole: all but what it was refused for is sent."""
-        refused = []
-        for kind, items in {"metrics": self.metrics, "params": self.params, "tags": self.tags}.items():
-            for item in items:
-                try:
-                    store.log_batch(run_id, **{kind: [item]}, synchronous=True)
-                except MlflowException as error:
-                    if error.error_code != REFUSED:
-                        raise
-                    refused.append(f"{kind[:-1]} {item.key!r}: {redacted(str(error))[:200]}")
-        if refused:
-            print(f"the store refused {len(refused)} of run {run_id}, first {refused[0]}", file=sys.stderr)
+class Gone(Exception):
+    """The store has a run no more, or will not have it: nothing of it can be sent."""
 
 
 def ship(folder: Path, store: MlflowClient) -> None:
-    """Send what the store does not have yet of the journal in `folder`, which begins with its run's id.
+    """Send what the store does not have yet of a run; who calls it holds the lock of `sent`.
 
-    Raises what the store or the way to it raises; what was sent until then is not sent again.
+    Raises Away and Gone; what was sent until then is not sent again.
     """
-    run_id, batch, start = run_of(folder), Batch(), sent(folder)
-    position = start
-    for record, after in journal.read(folder / JOURNAL, start):
-        if record.keys() & {"metrics", "params", "tags"}:
-            if not batch.has_room_for(record):
-                batch.send(store, run_id)
-                _note(folder, position)
-                batch = Batch()
-            batch.add(record)
+    sent = Sent.read(folder)
+    if not sent.run_id:
+        _make(folder, store, sent)
+    way = _Way(folder, store, sent)
+    for name in (AGENT_JOURNAL, JOURNAL):
+        if (folder / name).exists():
+            way.send(name)
+    way.try_again()
+    sent.trouble = next(iter(sent.aside.values()), "")
+    sent.write(folder)
+
+
+class _Way:
+    """From one run's files to its store."""
+
+    def __init__(self, folder: Path, store: MlflowClient, sent: Sent) -> None:
+        self.folder, self.store, self.sent, self.run_id = folder, store, sent, sent.run_id
+        self.before = set(sent.aside)
+
+    def send(self, name: str) -> None:
+        """What a journal holds behind the position that was sent."""
+        field = "journal" if name == JOURNAL else "agent_journal"
+        start = _aligned(self.folder / name, getattr(self.sent, field))
+        batch: list[tuple[Record, int]] = []
+        position = start
+        for record, after in journal.read(self.folder / name, start):
+            if record.keys() & {"metrics", "params", "tags"}:
+                if not _fit([each for each, _ in batch], record):
+                    self._send_batch(name, batch)
+                    self._note(field, position)
+                    batch = []
+                batch.append((record, position))
+            else:
+                self._send_batch(name, batch)
+                batch = []
+                self._attempt(name, record, position)
+                self._note(field, after)
+            position = after
+        self._send_batch(name, batch)
+        if position != start:
+            self._note(field, position)
+        elif start < getattr(self.sent, field):  # lines that were sent are lost here
+            self._note(field, start)
+
+    def try_again(self) -> None:
+        """Send what was set aside before, record by record."""
+        for key in sorted(self.before & set(self.sent.aside)):
+            name, _, position = key.rpartition(":")
+            record = next((found for found, _ in journal.read(self.folder / name, int(position))), None)
+            if record is not None:
+                self._attempt(name, record, int(position))
+        self.sent.write_aside(self.folder)
+
+    def _note(self, field: str, position: int) -> None:
+        self.sent.write_aside(self.folder)  # first: what is not behind the position must be named
+        setattr(self.sent, field, position)
+        self.sent.write(self.folder)
+
+    def _send_batch(self, name: str, batch: list[tuple[Record, int]]) -> None:
+        try:
+            _log([record for record, _ in batch], self.store, self.run_id)
+        except Exception as error:
+            self._is_there(error)
+            for record, position in batch:  # a request is refused as a whole
+                self._attempt(name, record, position)
+
+    def _attempt(self, name: str, record: Record, position: int) -> None:
+        """Send one record, or set it aside with the store's reason."""
+        key = f"{name}:{position}"
+        try:
+            if record.keys() & {"metrics", "params", "tags"}:
+                _log([record], self.store, self.run_id)
+            self._send_other(record)
+        except Exception as error:
+            self._is_there(error)
+            if key not in self.sent.aside:
+                self.sent.aside[key] = f"{_kind(record)}: {redacted(' '.join(str(error).split()))[:200]}"
+                print(f"run {self.folder.name}: not sent, {self.sent.aside[key]}", flush=True)
         else:
-            batch.send(store, run_id)
-            batch = Batch()
-            _send_other(folder, store, run_id, record)
-            _note(folder, after)
-        position = after
-    batch.send(store, run_id)
-    if position > start:
-        _note(folder, position)
+            self.sent.aside.pop(key, None)
 
+    def _is_there(self, error: Exception) -> None:
+        """Raises Away or Gone where the store takes nothing of this run at all."""
+        try:
+            run = self.store.get_run(self.run_id)
+        except Exception as second:
+            if isinstance(second, MlflowException) and second.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise Gone(f"the store has run {self.run_id} no more: it was purged") from error
+            raise Away(f"{shown(str(self.store.tracking_uri))} takes nothing at present ({error})") from error
+        if run.info.lifecycle_stage != "active":
+            raise Gone(
+                f"run {self.run_id} was deleted in the store; to have it back: "
+                f"mlflow runs restore --run-id {self.run_id}"
+            ) from error
 
-def _send_other(folder: Path, store: MlflowClient, run_id: str, record: journal.Record) -> None:
-    if "file" in record:
-        with _waiting(folder, record["file"]) as path:
-            store.log_artifact(run_id, str(path), str(Path(record["file"]).parent).removeprefix("."))
-    elif "image" in record:
-        with _waiting(folder, record["picture"]) as path, Image.open(path) as picture:
-            store.log_image(
-                run_id, np.asarray(picture), key=record["image"], step=record["step"], timestamp=record["time"]
-            )
-    elif "model" in record:
-        from harness import served_model  # which needs torch
-
-        with contextlib.suppress(FileNotFoundError):
-            model_id = served_model.log(run_id, folder / FILES / record["model"], record["labels"], store)
+    def _send_other(self, record: Record) -> None:
+        store, run_id = self.store, self.run_id
+        if "file" in record:
+            with self._waiting(record["file"]) as path:
+                store.log_artifact(run_id, str(path), str(Path(record["file"]).parent).removeprefix("."))
+        elif "image" in record:
+            if not self._has_image(record):
+                with self._waiting(record["picture"]) as path, Image.open(path) as picture:
+                    store.log_image(
+                        run_id, np.asarray(picture), key=record["image"], step=record["step"], timestamp=record["time"]
+                    )
+        elif "model" in record:
+            if not models.logged(run_id, store):
+                model_id = models.log(run_id, self.folder / FILES / record["model"], record["labels"], store)
+            else:
+                model_id = str(models.logged(run_id, store))
             if record.get("register"):
                 registry.register(run_id, model_id, store)
-    elif "data" in record:
-        known = Dataset(record["data"], record["digest"][:32], "local", json.dumps({"uri": record["source"]}))
-        store.log_inputs(run_id, [DatasetInput(known, [InputTag("mlflow.data.context", record["context"])])])
-    elif record.get("status") == "RUNNING":
-        store.update_run(run_id, status="RUNNING")
-    elif "status" in record:
-        if now_ms() - record["time"] > LATE_MS:
-            say_late(store, run_id)
-        store.set_terminated(run_id, record["status"], record["time"])
+        elif "data" in record:
+            known = Dataset(record["data"], record["digest"][:32], "local", json.dumps({"uri": record["source"]}))
+            store.log_inputs(run_id, [DatasetInput(known, [InputTag("mlflow.data.context", record["context"])])])
+        elif record.get("status") == "RUNNING":
+            store.update_run(run_id, status="RUNNING")
+        elif "status" in record:
+            if time.time_ns() // 1_000_000 - record["time"] > LATE_MS:
+                say_late(store, run_id)
+            store.set_terminated(run_id, record["status"], record["time"])
+
+    @contextlib.contextmanager
+    def _waiting(self, name: str) -> Iterator[Path]:
+        """A file that waits to be sent; where it is here no more, the store must have it."""
+        path = self.folder / FILES / name
+        if path.exists():
+            yield path
+        elif name not in [found.path for found in self.store.list_artifacts(self.run_id, str(Path(name).parent))]:
+            raise InputError(f"{name} is neither here nor in the store")
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                yield path
+
+    def _has_image(self, record: Record) -> bool:
+        """Whether a stepped image was sent before: the store would give it another name each time."""
+        start = f"images/{record['image'].replace('/', '~')}"
+        stamp = re.compile(rf"\D{record['step']}\Dtimestamp\D{record['time']}\D")
+        there = [found.path for found in self.store.list_artifacts(self.run_id, "images")]
+        return any(path.startswith(start) and stamp.search(path) for path in there)
+
+
+def _kind(record: Record) -> str:
+    """What a record is of, in a word or two."""
+    for kind in ("file", "image", "model", "data", "status"):
+        if kind in record:
+            return f"{kind} {record[kind]}"
+    first = next(kind for kind in ("metrics", "params", "tags") if kind in record)
+    return f"{first} {', '.join(sorted(record[first])[:3])}"
+
+
+def _aligned(path: Path, position: int) -> int:
+    """The position that was sent, or the beginning where the journal has lost lines since then: a power cut's work.
+
+    What is sent again is stored once.
+    """
+    with path.open("rb") as file:
+        if position <= 0:
+            return 0
+        file.seek(position - 1)
+        return position if file.read(1) == b"\n" else 0
+
+
+# --- Metrics, params, tags ------------------------------------------------------------------------------------
+
+
+def _fit(records: list[Record], more: Record) -> bool:
+    """Whether one request takes them all."""
+    counts = {kind: sum(len(each.get(kind, ())) for each in [*records, more]) for kind in ("metrics", "params", "tags")}
+    return (
+        counts["metrics"] <= METRICS
+        and counts["params"] <= OTHERS
+        and counts["tags"] <= OTHERS
+        and sum(counts.values()) <= METRICS
+    )
+
+
+def _log(records: list[Record], store: MlflowClient, run_id: str) -> None:
+    metrics = [
+        Metric(key, value, record["time"], record["step"])
+        for record in records
+        for key, value in record.get("metrics", {}).items()
+    ]
+    params = [Param(key, value) for record in records for key, value in record.get("params", {}).items()]
+    tags = {key: _referred(key, value) for record in records for key, value in record.get("tags", {}).items()}
+    if metrics or params or tags:
+        store.log_batch(run_id, metrics, params, [RunTag(*tag) for tag in tags.items()], synchronous=True)
+
+
+def _referred(key: str, value: str) -> str:
+    return local.id_of(RUNS / value) if key in REFERENCES and (RUNS / value / JOURNAL).exists() else value
+
+
+# --- The run itself -------------------------------------------------------------------------------------------
+
+
+def _make(folder: Path, store: MlflowClient, sent: Sent) -> None:
+    sent.run_id, sent.store = _made(folder, store), str(store.tracking_uri)
+    sent.write(folder)
+
+
+def _made(folder: Path, store: MlflowClient) -> str:
+    """The id of a folder's run in the store: of the run that it goes on with, or was made before, or is made now."""
+    begun = local.beginning(folder)
+    if "name" not in begun and "of" not in begun:
+        raise InputError(f"{folder / JOURNAL} does not begin with its run")
+    try:
+        if "of" in begun:
+            return store.get_run(_parent(begun["of"], store)).info.run_id
+        experiment = _experiment(begun["experiment"], store)
+        known = store.search_runs(
+            [experiment.experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL, max_results=1
+        )
+        if known:
+            return known[0].info.run_id
+        tags = {**begun["tags"], FOLDER_TAG: folder.name}
+        tags = {key: _referred(key, value) for key, value in tags.items()}
+        if begun.get("parent"):
+            tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
+        return store.create_run(experiment.experiment_id, begun["time"], tags, begun["name"]).info.run_id
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error
+        raise Away(str(error)) from error
+    except (InputError, Gone, Away):
+        raise
+    except Exception as error:
+        raise Away(f"{shown(str(store.tracking_uri))} takes nothing at present ({error})") from error
+
+
+def _parent(run: str, store: MlflowClient) -> str:
+    """The store's id of a parent, which is made first where it is of this folder."""
+    folder = RUNS / run
+    if (folder / JOURNAL).exists() and not (sent := Sent.read(folder)).run_id:
+        _make(folder, store, sent)
+    return local.id_of(folder) if (folder / JOURNAL).exists() else run
+
+
+def _experiment(name: str, store: MlflowClient) -> Experiment:
+    """An experiment, made where there is none. Raises Gone for a deleted one, with what restores it."""
+    known = store.get_experiment_by_name(name)
+    if known is None:
+        # A server chooses the place of artifacts; for a bare database it stands beside the database.
+        file = database_file(str(store.tracking_uri))
+        place = (file.absolute().parent / "artifacts" / _folder_name(name)).as_uri() if file else None
+        try:
+            known = store.get_experiment(store.create_experiment(name, place))
+        except MlflowException:  # another process was first
+            known = store.get_experiment_by_name(name)
+            if known is None:
+                raise
+    if known.lifecycle_stage != "active":
+        raise Gone(deleted(known))
+    return known
+
+
+def deleted(experiment: Experiment) -> str:
+    """What is said of an experiment that was deleted in the UI."""
+    return (
+        f"the experiment {experiment.name!r} was deleted; to have it back: mlflow experiments restore "
+        f"--experiment-id {experiment.experiment_id}, or give another --experiment-name"
+    )
+
+
+def _folder_name(name: str) -> str:
+    """A name as one folder, whatever stands in it."""
+    return re.sub(r"[^\w \-.]+", "-", name).strip(". ") or "experiment"
+
+
+# --- Signs of life --------------------------------------------------------------------------------------------
+
+
+def show_life(folder: Path, store: MlflowClient) -> None:
+    """Have the store know that a run's writer lives: `reap` lets it be."""
+    with contextlib.suppress(Exception):  # the next one will do
+        store.set_tag(Sent.read(folder).run_id, "heartbeat", str(time.time_ns() // 1_000_000))
+
+
+def close_dead(folder: Path, store: MlflowClient) -> None:
+    """Close a run whose writer is gone without a word, as KILLED, with what is known of its end."""
+    sent, last = Sent.read(folder), journal.last(folder / JOURNAL) or {}
+    length = (folder / JOURNAL).stat().st_size
+    if last.get("status") in local.ENDS or sent.closed == length or sent.journal < _whole(folder):
+        return
+    seen = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(last.get("time", 0) / 1000))
+    reason = f"{local.writer(folder)} is gone without a word, killed or out of memory; its last was of {seen} UTC"
+    store.set_tag(sent.run_id, "reason", reason)
+    store.set_terminated(sent.run_id, "KILLED", last.get("time"))
+    sent.closed = length
+    sent.write(folder)
+    print(f"run {folder.name}: closed as KILLED, {reason}", flush=True)
+
+
+def _whole(folder: Path) -> int:
+    """The position behind the last whole line of a journal."""
+    start = Sent.read(folder).journal
+    return max((after for _, after in journal.read(folder / JOURNAL, start)), default=start)
 
 
 def say_late(store: MlflowClient, run_id: str) -> None:
     """Have those who read look at a run again that was over when this was sent."""
-    store.log_metric(run_id, LATE, now_ms(), timestamp=now_ms(), step=0)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-@contextlib.contextmanager
-def _waiting(folder: Path, name: str) -> Iterator[Path]:
-    """A file that waits to be sent; it is there no more where it was sent before."""
-    with contextlib.suppress(FileNotFoundError):
-        yield folder / FILES / name
-
-
-def run_of(folder: Path) -> str:
-    """The id of the run that a journal is of."""
-    return next((str(record["run"]) for record, _ in journal.read(folder / JOURNAL) if "run" in record), folder.name)
-
-
-def sent(folder: Path) -> int:
-    """The position in the journal up to which the store has it."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return int((folder / SENT).read_text())
-    return 0
-
-
-def _note(folder: Path, position: int) -> None:
-    """In place, as long as ever: on a full disk too."""
-    file = os.open(folder / SENT, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        os.pwrite(file, b"%20d\n" % position, 0)
-    finally:
-        os.close(file)
-
-
-def unsent(folder: Path) -> int:
-    """Number of records that the store does not have."""
-    return sum(1 for _ in journal.read(folder / JOURNAL, sent(folder)))
-
-
-class Sender:
-    """The thread that ships a run's journal while the run goes on, and shows the store that it lives.
-
-    `over` is called when it has sent its last: who else may send the journal waits for that.
-    """
-
-    def __init__(self, folder: Path, store: MlflowClient, over: Callable[[], None]) -> None:
-        self.folder, self.store, self._over = folder, store, over
-        self._wake, self._ending, self._giving_up = threading.Event(), False, False
-        self._pause, self._said = INTERVAL_S, False
-        self._beat = 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        _note(self.folder, sent(self.folder))  # while the disk has room for it
-        while True:
-            ending = self._ending
-            self._try()
-            if self._giving_up or (ending and not unsent(self.folder)):
-                break
-            if ending:
-                time.sleep(min(self._pause, 5.0))
-            else:
-                self._wake.wait(self._pause)
-        self._over()
-
-    def _try(self) -> None:
-        try:
-            ship(self.folder, self.store)
-            if not self._ending and time.monotonic() - self._beat > HEARTBEAT_S:
-                self.store.set_tag(run_of(self.folder), "heartbeat", str(now_ms()))
-                self._beat = time.monotonic()
-            self._pause = INTERVAL_S
-        except Failure as error:
-            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
-            if not self._said:
-                reason = redacted(" ".join(str(error).split()))[:200]
-                place = shown(str(self.store.tracking_uri))
-                print(f"{place} takes nothing at present ({reason}); the run's journal keeps it", file=sys.stderr)
-            self._said = True
-
-    def finish(self, patience_s: float) -> bool:
-        """Wait while the rest is sent; returns whether the store has all of it.
-
-        Gives up after `patience_s` seconds in which the store took nothing.
-        """
-        self._ending = True
-        self._wake.set()
-        position, until = sent(self.folder), time.monotonic() + patience_s
-        while self._thread.is_alive() and time.monotonic() < until:
-            self._thread.join(0.1)
-            if sent(self.folder) > position:
-                position, until = sent(self.folder), time.monotonic() + patience_s
-        self._giving_up = True
-        return not unsent(self.folder)
+    now_ms = time.time_ns() // 1_000_000
+    store.log_metric(run_id, LATE, now_ms, timestamp=now_ms, step=0)

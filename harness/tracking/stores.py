@@ -1,22 +1,23 @@
 """MLflow stores: which one, clients of it, and its failures as one line."""
 
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from harness import locks
 from harness.errors import InputError
 from harness.redaction import redacted
+from harness.tracking.addresses import check, database_file, default_uri, exists, shown
 
-OUTPUTS = Path("outputs")
+MAKING_S = 120.0
+OLD = "out-of-date database schema"
+UNKNOWN = (400, 404)  # what a store answers to an id that is not one, and to one that it does not have
+
 LATE = "tracking/late_ms"
 """The metric by which a run says when, in ms since the epoch, records of it were sent that the read side may not
 expect any more: step 0, and the same number as its time."""
@@ -25,29 +26,24 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def default_uri() -> str:
-    """The store that is used when no flag names one: MLFLOW_TRACKING_URI, else sqlite under `outputs/`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{OUTPUTS}/mlflow.db"
-
-
 def client(tracking_uri: str | None = None) -> MlflowClient:
     """A client of a store, which is made where it does not exist (sqlite)."""
     uri = tracking_uri or default_uri()
-    mlflow.set_tracking_uri(uri)  # models and datasets are logged through the fluent interface
-    with _making(uri):
+    check(uri)
+    mlflow.set_tracking_uri(uri)  # by which a model's address is found
+    with _making(uri), answering(uri):
         return MlflowClient(uri)
 
 
 @contextlib.contextmanager
 def _making(uri: str) -> Iterator[None]:
     """One process at a time makes or migrates a sqlite store: two would each find the other's half."""
-    if not uri.startswith("sqlite:///"):
+    database = database_file(uri)
+    if database is None:
         yield
         return
-    database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.held(database.with_name(f"{database.name}.lock"), MAKING_S):
         yield
 
 
@@ -57,17 +53,6 @@ def reading_client(tracking_uri: str | None) -> MlflowClient:
     if not exists(uri):
         raise InputError(f"there is no MLflow store at {shown(uri)}; run an experiment first or give --tracking-uri")
     return client(uri)
-
-
-def exists(uri: str) -> bool:
-    """False for a sqlite store that has not been made yet; a server is asked when it is used."""
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
-
-
-def shown(uri: str) -> str:
-    """A store's address without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
 Failure = (MlflowException, SQLAlchemyError, OSError)
@@ -91,6 +76,8 @@ def is_refusal(error: BaseException) -> bool:
 def complaint(uri: str, error: BaseException) -> InputError:
     """A store's failure as one line."""
     reason = redacted(" ".join(str(error).split()))[:300]
+    if OLD in reason:
+        return InputError(f"the MLflow store {shown(uri)} is of an older MLflow: mlflow db upgrade {shown(uri)}")
     match error.get_http_status_code() if isinstance(error, MlflowException) else 500:
         case 401:
             said = "wants a user: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

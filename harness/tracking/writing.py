@@ -1,76 +1,100 @@
-"""The write side: a run says everything into its journal, from which a background thread sends it to the store.
+"""The write side: a run says everything into its journal, its beginning included, from which an agent sends it.
 
-Training never waits for the store, and a run that goes on after a kill sends what is missing and repeats nothing.
+Training never waits for a store and imports nothing of MLflow's. A run that goes on after a kill repeats nothing.
 """
 
+from __future__ import annotations
+
 import contextlib
+import getpass
 import io
 import os
+import platform
 import re
 import resource
-import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-from PIL import Image
 
 from harness import journal, provenance, signals
 from harness.errors import InputError, Pruned
 from harness.journal import Journal
 from harness.redaction import redacted
 from harness.signals import Killed
-from harness.tracking.shipping import FILES, JOURNAL, Sender, now_ms, unsent
-from harness.tracking.stores import OUTPUTS, Failure, answering, client, complaint, is_refusal, shown
-from harness.tracking.system import watched
+from harness.tracking import calls, local
+from harness.tracking.addresses import check, default_uri, portable, shown, without_password
+from harness.tracking.local import FILES, JOURNAL, RUNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+START_PATIENCE_S = 180.0  # an agent imports MLflow, and may have to make a database
 END_PATIENCE_S = 30.0
 STOPPED_PATIENCE_S = 5.0  # who sent the signal may soon send SIGKILL
-BEGIN_PATIENCE_S = 60.0
+AGENT_LOOK_S = 5.0
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters, MLflow's limits
 NAME = re.compile(r"[/\w.\- :]+")
+DESCRIPTION = "mlflow.note.content"
+"""The tag whose markdown MLflow's UI shows on a run's page."""
+
+
+_left: set[str] = set()
+
+
+def exit_code() -> int:
+    """3 where a store that can be reached from here did not take all that this process's runs said, else 0."""
+    return 3 if _left and calls.can_send() else 0
 
 
 class Run:
     """One run. What it is told is in its journal when a call returns, and in the store soon after.
 
-    With `store` None every call does nothing: what other processes hold.
+    Without a folder every call does nothing: what other processes hold.
     """
 
     def __init__(
-        self, store: MlflowClient | None, run_id: str = "", shared: bool = False, parent: str | None = None
+        self, folder: Path | None = None, secrets: Mapping[str, str] | None = None, parent: str | None = None
     ) -> None:
-        self.id, self.folder, self.parent = run_id, (OUTPUTS / "runs" / run_id).absolute(), parent
-        if shared:
-            self.folder /= f"{os.getpid()}-{now_ms()}"
+        self._folder, self._secrets, self.parent = folder, dict(secrets or {}), parent
+        self.is_sent = True
         self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
-        self._journal = Journal(self.folder / JOURNAL) if store else None
-        if store and self._journal:
-            if not self._journal.position:
-                self._say(run=run_id)
+        self._journal = Journal(folder.absolute() / JOURNAL) if folder else None
+        self._looked = time.monotonic()
+        if self._journal:
+            self.folder = self._journal.path.parent
+            if self._journal.position < local.Sent.read(self.folder).journal:
+                (self.folder / local.SENT).unlink()  # a power cut took lines that were sent: all is sent again
             for record, _ in journal.read(self._journal.path):
                 if "step" in record:
                     self._said |= dict.fromkeys(record.get("metrics", [record.get("image")]), record["step"])
-            self._sender = Sender(self.folder, store, self._journal.close)
+
+    @property
+    def id(self) -> str:
+        """The store's id of this run, or the folder's while it has no other: each stands for the other here."""
+        return local.id_of(self.folder) if self._journal else ""
 
     def said_until(self, key: str) -> int:
         """The last step of a metric before this process; -1 where there is none."""
         return self._said.get(key, -1)
 
+    def begin(self, **record: Any) -> None:
+        """Say what run this is, or that it goes on; and have the agent know."""
+        self._say(**record, host=platform.node(), pid=os.getpid())
+        if self._journal:
+            calls.ring(self.folder.name, self._secrets)
+
     def _say(self, **record: Any) -> None:
         if self._journal:
             self._journal.append(**({"time": now_ms()} | record))
+            if time.monotonic() - self._looked > AGENT_LOOK_S:
+                self._looked = time.monotonic()
+                calls.ensure(self._secrets)
 
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp_ms: int | None = None) -> None:
         """Numbers of one step.
@@ -114,7 +138,7 @@ class Run:
             path = self._keep(f"images/{key}-{step}.png", _png(picture))
             self._say(image=key, picture=path, step=step)
 
-    def picture(self, picture: "np.ndarray | Figure", path: str) -> None:
+    def picture(self, picture: np.ndarray | Figure, path: str) -> None:
         """One image artifact: an array as for `image`, or a figure."""
         if self._journal:
             self._say(file=self._keep(path, _png(picture)))
@@ -151,47 +175,73 @@ class Run:
             raise InputError(f"{path} cannot be written: {error.strerror}; free some space") from error
         return name
 
-    def begin_again(self) -> None:
-        self._say(status="RUNNING")
-
     def describe(self, text: str) -> None:
         """The markdown that the UI shows first on the run's page."""
         if self.parent:
             text += f"\n\nA part of [this run](#/runs/{self.parent})."
-        self.tags({MLFLOW_RUN_NOTE: text})
+        self.tags({DESCRIPTION: text})
 
-    def end(self, status: str, patience_s: float | None = None) -> None:
-        """Close the run as FINISHED, FAILED or KILLED; what the store does not take now is said, with what sends it."""
-        if not self._journal:
-            return
+    def end(self, status: str) -> None:
+        """Say that the run is over: FINISHED, FAILED or KILLED."""
         self._say(status=status)
-        self._journal.sync()
-        if self._sender.finish(END_PATIENCE_S if patience_s is None else patience_s):
-            shutil.rmtree(self.folder / FILES, ignore_errors=True)
-        else:
-            uri = shown(str(self._sender.store.tracking_uri))
-            print(
-                f"run {self.id}: {unsent(self.folder)} records are still to be sent; when the store answers: "
-                f"python -m harness.tracking sync --tracking-uri {uri}",
-                file=sys.stderr,
-            )
+        self.sync()
+
+    def leave(self, patience_s: float = END_PATIENCE_S) -> None:
+        """Wait while the agent sends the rest, and let the run go.
+
+        Gives up after `patience_s` seconds in which the store took nothing, and says what sends the rest.
+        """
+        if self._journal:
+            self.is_sent = self._wait_until_sent(self._journal.position, patience_s)
+            self._journal.close()
+            calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
+
+    def _wait_until_sent(self, length: int, patience_s: float) -> bool:
+        least, began = length + 1, time.monotonic()
+        until, ring_s = began + patience_s, began
+        while calls.can_send() and time.monotonic() < until:
+            if local.is_sent(self.folder):
+                return True
+            if time.monotonic() >= ring_s:  # an agent that waits for its store tries again
+                calls.ring(self.folder.name, self._secrets)
+                ring_s = time.monotonic() + calls.LOOK_S
+            sent = local.Sent.read(self.folder)
+            if sent.aside and sent.journal == length:
+                break  # all that the store takes is there
+            if length - sent.journal < least:
+                least, until = length - sent.journal, time.monotonic() + patience_s
+            if not sent.run_id and not sent.trouble and patience_s >= END_PATIENCE_S:
+                until = max(until, began + START_PATIENCE_S)
+            time.sleep(calls.PAUSE_S)
+        print(f"run {self.id}: {self._what_is_left()}", file=sys.stderr)
+        _left.add(self.id)
+        return False
+
+    def _what_is_left(self) -> str:
+        sent = local.Sent.read(self.folder)
+        uri = shown(str(local.beginning(self.folder).get("store", "")))
+        why = f" ({sent.trouble})" if sent.trouble else ""
+        where = "when the store answers" if calls.can_send() else "where MLflow is installed"
+        return (
+            f"{local.unsent(self.folder)} records are still to be sent{why}; {where}: "
+            f"python -m harness.tracking sync --tracking-uri {uri}"
+        )
 
     def fail(self, error: BaseException, reason: str) -> None:
-        """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why."""
+        """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why.
+
+        Where the disk takes nothing more the agent closes it, which sees that its writer is gone.
+        """
         stopped = isinstance(error, Pruned) or (
             isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
         )
         status, reason = "KILLED" if stopped else "FAILED", redacted(reason)[:5000]
-        try:
+        with contextlib.suppress(InputError):
             self.tags({"reason": reason})
             if not stopped:
                 self.text("".join(traceback.format_exception(error)), "traceback.txt")
-            self.end(status, STOPPED_PATIENCE_S if stopped else None)
-        except InputError:  # the disk takes nothing more: past the journal, after all that is in it
-            self._sender.finish(END_PATIENCE_S)
-            with contextlib.suppress(*Failure):
-                self._sender.store.set_tag(self.id, "reason", reason)
-                self._sender.store.set_terminated(self.id, status)
+            self.end(status)
+            self.leave(STOPPED_PATIENCE_S if stopped else END_PATIENCE_S)
 
 
 def _named(key: str) -> str:
@@ -205,9 +255,11 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _png(picture: "np.ndarray | Figure") -> bytes:
+def _png(picture: np.ndarray | Figure) -> bytes:
     stream = io.BytesIO()
     if isinstance(picture, np.ndarray):
+        from PIL import Image
+
         Image.fromarray(picture).save(stream, "png")
     else:
         picture.savefig(stream, format="png")
@@ -225,71 +277,57 @@ def run(
     tracking_uri: str | None = None,
     active: bool = True,
     resume: str | None = None,
-    shared: bool = False,
+    of: str | None = None,
     why: Callable[[BaseException], str] = signals.reason,
 ) -> Iterator[Run]:
     """A run that carries where it comes from, and that is closed however the block ends.
 
     FINISHED, or FAILED with the traceback as an artifact and its last line as the tag `reason`, or KILLED on
-    SIGTERM, SIGUSR1 and Ctrl-C. `active` is False on all processes but the main one; `resume` is the id of a run
-    to go on with; a `shared` one may be written by several jobs at once, each into a journal of its own; `why`
-    gives the reason for an exception, which may lie in another process.
+    SIGTERM, SIGUSR1 and Ctrl-C. `active` is False on all processes but the main one. `parent` is the id of a run.
+    `resume` is the id of a run of this folder to go on with; `of` is that of a run in the store, which several may go
+    on with at once, each in a folder of its own. `why` gives the reason for an exception, which may lie in another
+    process.
+
+    Raises InputError, before anything is written, for an address that no store can have.
     """
     if not active:
-        yield Run(None)
+        yield Run()
         return
-    store, start = client(tracking_uri), time.monotonic()
-    if resume:
-        current = Run(store, resume, shared, parent)
-        current.begin_again()
-    else:
-        parent_tag = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-        known = {**parent_tag, **{key: redacted(str(value)) for key, value in tags.items()}}
-        current = Run(store, _created(store, experiment, redacted(name), known), shared, parent)
-        current.params(params)
-        _log_provenance(current)
+    uri, start = tracking_uri or default_uri(), time.monotonic()
+    check(uri)
+    address, secrets = without_password(portable(uri))
+    cell = None if tags.get("cell") is None else str(tags["cell"])
+    place = local.find(resume) if resume else RUNS / local.new_id(cell)
+    if place is None:
+        raise InputError(f"run {resume} was not written from {RUNS}")
+    current = Run(place, secrets, parent)
     with signals.raised():
         try:
-            with watched(current):
-                yield current
+            if resume:
+                current.begin(status="RUNNING")
+            elif of:
+                current.begin(store=address, of=of, name=name)
+                current.begin(status="RUNNING")
+            else:
+                known = {"mlflow.user": _user(), **{key: redacted(str(value)) for key, value in tags.items()}}
+                current.begin(store=address, experiment=experiment, name=redacted(name), parent=parent, tags=known)
+                current.params(params)
+                _log_provenance(current)
+            yield current
             current.metrics({"cost/wall_seconds": time.monotonic() - start, "cost/peak_memory_bytes": _peak_memory()})
+            current.end("FINISHED")
         except BaseException as error:
             with signals.ignored():
                 current.fail(error, why(error))
             raise
-    current.end("FINISHED")
+        current.leave()
 
 
-def _created(store: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> str:
-    """The id of a new run. A store that is away is waited for, since nothing has begun that could be lost.
-
-    Raises InputError where it refuses, or stays away for BEGIN_PATIENCE_S seconds.
-    """
-    until, pause = time.monotonic() + BEGIN_PATIENCE_S, 1.0
-    while True:
-        try:
-            known = store.get_experiment_by_name(experiment)
-            experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
-            return store.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-        except Failure as error:
-            if is_refusal(error) or time.monotonic() + pause > until:
-                raise complaint(str(store.tracking_uri), error) from error
-        time.sleep(pause)
-        pause *= 2
-
-
-def _create_experiment(store: MlflowClient, name: str) -> str:
-    uri = store.tracking_uri
-    # A server chooses the place of artifacts; for a bare database it stands beside the database.
-    database = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
-    place = (database.parent / "artifacts" / name).as_uri() if database else None
+def _user() -> str:
     try:
-        return store.create_experiment(name, place)
-    except MlflowException:  # another process was first
-        known = store.get_experiment_by_name(name)
-        if known is None:
-            raise
-        return known.experiment_id
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _log_provenance(run: Run) -> None:
@@ -299,19 +337,5 @@ def _log_provenance(run: Run) -> None:
     run.text(provenance.packages(), "provenance/packages.txt")
 
 
-def tag(run_id: str, tags: Mapping[str, str], tracking_uri: str | None = None) -> None:
-    """Add tags to a run, finished or not."""
-    store = client(tracking_uri)
-    for key, value in tags.items():
-        store.set_tag(run_id, key, value)
-
-
-def log_files(run_id: str, paths: Sequence[Path], folder: str, tracking_uri: str | None = None) -> None:
-    """Add files to a run, finished or not, under the artifact folder `folder`.
-
-    Raises InputError for a store that is away or refuses.
-    """
-    with answering(tracking_uri):
-        store = client(tracking_uri)
-        for path in paths:
-            store.log_artifact(run_id, str(path), folder)
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,96 @@
+"""What the agent answers to the processes that do not import MLflow."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from harness.errors import InputError
+from harness.tracking import local
+from harness.tracking.addresses import OUTPUTS, exists, shown
+from harness.tracking.searching import Search, experiments_of, row
+from harness.tracking.shipping import deleted
+from harness.tracking.stores import UNKNOWN
+
+CACHE = OUTPUTS / "cache" / "runs"
+
+
+def answer(asked: Mapping[str, Any], client: Callable[[str], MlflowClient]) -> Any:
+    """The answer to one question, as plain JSON. Raises InputError for what cannot be had."""
+    store = asked["store"]
+    if asked["question"] != "check" and not exists(store):
+        if asked["question"] == "runs":
+            return []
+        raise InputError(f"there is no MLflow store at {shown(store)}; run an experiment first or give --tracking-uri")
+    return QUESTIONS[asked["question"]](
+        client(store), **{k: v for k, v in asked.items() if k not in ("question", "store")}
+    )
+
+
+def check(store: MlflowClient, experiment: str) -> None:
+    """Raises InputError where no run can be made in an experiment."""
+    known = store.get_experiment_by_name(experiment)
+    if known is not None and known.lifecycle_stage != "active":
+        raise InputError(deleted(known))
+
+
+def runs(store: MlflowClient, condition: str) -> list[dict[str, Any]]:
+    """The runs that a filter finds, newest first."""
+    return list(Search(store, experiments_of(store), condition).rows().values())
+
+
+def one_run(store: MlflowClient, run: str) -> dict[str, Any]:
+    """One run by its id, or by that of its folder here."""
+    folder = local.find(run)
+    try:
+        found = store.get_run(local.id_of(folder) if folder else run)
+    except MlflowException as error:
+        if error.get_http_status_code() not in UNKNOWN:
+            raise
+        place = shown(str(store.tracking_uri))
+        raise InputError(f"no run {run!r} in {place}; the UI's run page shows a run's id") from error
+    if found.info.lifecycle_stage != "active":
+        raise InputError(
+            f"run {run} was deleted in the store; to have it back: mlflow runs restore --run-id {found.info.run_id}"
+        )
+    return row(found)
+
+
+def fetch(store: MlflowClient, run: str, path: str) -> str:
+    """An artifact of a run, or of the run that a model's address is of; the place on the disk where it is kept."""
+    found = one_run(store, run)["run_id"]
+    place = CACHE / found
+    if not (place / path).exists():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store.download_artifacts(found, path, str((place / path).parent))
+        except (MlflowException, OSError) as error:
+            raise InputError(f"run {run} has no artifact {path}") from error
+    return str(place / path)
+
+
+def model(store: MlflowClient, address: str) -> str:
+    """The folder of a logged generator, kept on the disk."""
+    from harness.tracking.artifacts import generator_in
+
+    place = CACHE.parent / "models"
+    place.mkdir(parents=True, exist_ok=True)
+    uri = str(store.tracking_uri)
+    try:
+        folder = Path(download_artifacts(address, dst_path=str(place), tracking_uri=uri))
+        return str(generator_in(folder, address))
+    except (MlflowException, OSError) as error:
+        raise InputError(f"no {address} in {shown(uri)}: {str(error).splitlines()[0]}") from error
+
+
+def tag(store: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        store.set_tag(one_run(store, run)["run_id"], key, value)
+
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    "check": check, "runs": runs, "run": one_run, "fetch": fetch, "model": model, "tag": tag,
+}  # fmt: skip

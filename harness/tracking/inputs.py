@@ -1,0 +1,74 @@
+"""What a training needs of other runs: from this folder where they were written here, else from the agent."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+from harness.tracking import calls, local
+from harness.tracking.addresses import check, default_uri, exists
+from harness.tracking.local import FILES
+
+
+def look_up(run: str, tracking_uri: str | None) -> dict[str, Any]:
+    """A run as a row: run_id, status, `tags.NAME`, `params.NAME`, `metrics.NAME`.
+
+    Raises InputError for one that is neither here nor in the store.
+    """
+    folder = local.find(run)
+    return local.row(folder) if folder else in_store(run, tracking_uri)
+
+
+def in_store(run: str, tracking_uri: str | None) -> dict[str, Any]:
+    """The same as the store has it now. Raises InputError where it has none, or one that was deleted."""
+    return calls.ask("run", tracking_uri, run=run)
+
+
+def fetch(run: str, path: str, tracking_uri: str | None) -> Path:
+    """A file or folder that a run has logged, to be read alone. Raises InputError where the run has none."""
+    folder = local.find(run)
+    if folder and (folder / FILES / path).exists():
+        return folder / FILES / path
+    return Path(calls.ask("fetch", tracking_uri, run=run, path=path))
+
+
+def fetch_model(address: str, tracking_uri: str | None) -> Path:
+    """The folder of a logged generator, which `harness.exported.restore` reads.
+
+    `address` is such as models:/ddpm@champion, models:/ddpm/3 or models:/m-ID. Raises InputError for another one, and
+    where the store has no such model or it is not a generator's.
+    """
+    if not re.fullmatch(r"models:/([^/@]+(@[^/@]+|/\d+)|m-[^/@]+)", address):
+        raise InputError(f"{address} is no model's address; models:/ddpm@champion and models:/ddpm/3 are")
+    return Path(calls.ask("model", tracking_uri, address=address))
+
+
+def find_runs(condition: str, tracking_uri: str | None) -> list[dict[str, Any]]:
+    """The runs of the store that a filter finds, newest first; none where there is no store yet."""
+    return calls.ask("runs", tracking_uri, condition=condition)
+
+
+def find_finished(tag: str, value: str, tracking_uri: str | None, parent: str | None = None) -> list[str]:
+    """The ids of the store's finished runs with a tag of our own making, such as `cell`: newest first."""
+    if not calls.can_send() or not exists(tracking_uri or default_uri()):
+        return []
+    condition = f"tags.{tag} = '{value}' and attributes.status = 'FINISHED'"
+    if parent:
+        condition += f" and tags.`mlflow.parentRunId` = '{parent}'"
+    return [run["run_id"] for run in find_runs(condition, tracking_uri)]
+
+
+def set_tags(run: str, tags: dict[str, str], tracking_uri: str | None) -> None:
+    """Add tags to a run of the store, finished or not."""
+    calls.ask("tag", tracking_uri, run=run, tags=tags)
+
+
+def check_store(tracking_uri: str | None, experiment: str) -> None:
+    """Refuse a store, or an experiment in it, in which no run can be made: before any work.
+
+    A server that is away is no reason to refuse: what a run says waits here.
+    """
+    uri = tracking_uri or default_uri()
+    check(uri)
+    if calls.can_send() and exists(uri):
+        calls.ask("check", tracking_uri, experiment=experiment)

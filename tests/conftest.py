@@ -1,9 +1,10 @@
 """What the tests share: a project folder of their own with a migrated store, and runs as a user types them."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers' threads that wait for each other's cores cost minutes
@@ -22,9 +23,38 @@ def _outputs_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to start experiments in; its store is made once, by the first run."""
-    return tmp_path_factory.mktemp("place")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store without a run, to be copied: making one takes seconds."""
+    from harness.tracking import client
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    client(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> str:
+    """The address of a store of its own, in the test's folder."""
+    (tmp_path / "outputs").mkdir()
+    shutil.copy(empty_store, tmp_path / "outputs" / "mlflow.db")
+    return f"sqlite:///{tmp_path}/outputs/mlflow.db"
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[None]:
+    """The agent of the test's folder, forked: a run would start one by itself, in seconds."""
+    with processes.agent(tmp_path):
+        yield
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
+    """A folder to start experiments in, with an empty store and an agent."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "outputs").mkdir()
+    shutil.copy(empty_store, folder / "outputs" / "mlflow.db")
+    with processes.agent(folder):
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 import torch
 import torch._dynamo  # which a first optimizer imports, in 4 s
-import torchmetrics  # noqa: F401
 
-from experiments import benchmark, classifier, compare, generate  # noqa: F401
+from experiments import benchmark, classifier, compare, generate, tune  # noqa: F401
+from harness import experiment  # noqa: F401
+from harness.tracking import agent  # noqa: F401
 
 torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Experiments in processes of their own, as a user starts them but for the seconds of imports.
 
 A server that has imported everything forks them; each gets a folder, flags, and the environment that torchrun
-would give it. What they print is in FOLDER/rankN.out and .err.
+would give it. What they print is in FOLDER/rankN.out and .err. Agents are forked as well, before a run would start one.
 """
 
 import contextlib
@@ -14,10 +14,14 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from unittest import mock
+
+from harness import locks
+from harness.tracking import calls
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 120.0
@@ -57,6 +61,29 @@ def start(folder: Path, script: str, *flags: str, world: int = 1, **more: str) -
     return started
 
 
+@contextlib.contextmanager
+def agent(folder: Path, **more: str) -> Iterator[ForkServerProcess]:
+    """The agent of the runs in a folder, for the length of the block."""
+    process = start_agent(folder, **more)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def start_agent(folder: Path, **more: str) -> ForkServerProcess:
+    """Returns when it has its lock."""
+    process = server().Process(target=_be_agent, args=(folder, more))
+    process.start()
+    until = time.monotonic() + PATIENCE_S
+    while locks.is_free(folder / calls.place() / calls.LOCK):
+        assert process.is_alive(), "the agent has ended"
+        assert time.monotonic() < until, "the agent did not start"
+        time.sleep(0.005)
+    return process
+
+
 def wait(processes: list[ForkServerProcess], patience_s: float = PATIENCE_S) -> list[int | None]:
     """The exit codes, negative for a signal; a process that outstays the patience is killed."""
     until = time.monotonic() + patience_s
@@ -66,6 +93,14 @@ def wait(processes: list[ForkServerProcess], patience_s: float = PATIENCE_S) -> 
             process.kill()
             process.join()
     return [process.exitcode for process in processes]
+
+
+def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Return when something is so."""
+    limit = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < limit, "what was waited for did not come"
+        time.sleep(0.01)
 
 
 def kill(process: ForkServerProcess, number: signal.Signals) -> None:
@@ -78,6 +113,18 @@ def said(folder: Path, rank: int = 0) -> tuple[str, str]:
     """What a process has printed: output and errors."""
     out, err = ((folder / f"rank{rank}.{stream}").read_text() for stream in ("out", "err"))
     return out, err
+
+
+def _be_agent(folder: Path, variables: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.update(variables)
+    calls.place().mkdir(parents=True, exist_ok=True)
+    log = os.open(calls.place() / calls.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    from harness.tracking import agent
+
+    agent.serve(idle_s=3600)
 
 
 def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str]) -> None:

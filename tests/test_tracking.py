@@ -4,20 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import ROOT, environment
+from processes import ROOT, environment, until
 
 from harness import tracking
 from harness.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+@pytest.fixture
+def uri(store: str, agent: None) -> str:
+    return store
 
 
 def started(uri: str, **more):
@@ -77,29 +76,24 @@ KILLED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit "ignore"
 from harness import tracking
-with tracking.run("generators", "long", tags={}, params={}, tracking_uri=sys.argv[1]) as run:
+with tracking.run("generators", "long", tags={}, params={}) as run:
     run.metrics({"train/loss": 0.25}, 7)
-    print(run.id, flush=True)
+    print("said", flush=True)
     time.sleep(120)
 """
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_is_closed_with_its_metrics(uri: str, signal_number: int) -> None:
-    tracking.client(uri).search_experiments()  # the store exists before the process starts
+def test_a_stopped_run_is_closed_with_its_metrics(uri: str, tmp_path: Path, signal_number: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, uri],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment(),
-        cwd=ROOT,
-    )
+        [sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
+        cwd=tmp_path,
+    )  # fmt: skip
     assert process.stdout
-    run_id = process.stdout.readline().strip()
+    assert process.stdout.readline() == b"said\n"
     os.kill(process.pid, signal_number)
     assert process.wait(timeout=60) in {128 + signal.SIGTERM, -signal.SIGINT}
-    row = tracking.get_run(run_id, uri)
+    (row,) = tracking.read_runs(tracking_uri=uri).to_dict("records")
     assert row["status"] == "KILLED"
     assert row["metrics.train/loss"] == 0.25
 
@@ -119,9 +113,7 @@ def test_children_parents_and_resumed_runs(uri: str) -> None:
         pass
     assert tracking.get_run(child.id, uri)["parent_run_id"] == parent.id
     with started(uri, resume=parent.id) as again:
-        limit = time.monotonic() + 30
-        while tracking.get_run(parent.id, uri)["status"] != "RUNNING":
-            assert time.monotonic() < limit
+        until(lambda: tracking.get_run(parent.id, uri)["status"] == "RUNNING")
     assert again.id == parent.id
     assert tracking.get_run(parent.id, uri)["status"] == "FINISHED"
 

@@ -44,9 +44,8 @@ def runs(store: MlflowClient, condition: str) -> list[dict[str, Any]]:
 
 def one_run(store: MlflowClient, run: str) -> dict[str, Any]:
     """One run by its id, or by that of its folder here."""
-    folder = local.find(run)
     try:
-        found = store.get_run(local.id_of(folder) if folder else run)
+        found = store.get_run(local.in_the_store(run))
     except MlflowException as error:
         if error.get_http_status_code() not in UNKNOWN:
             raise

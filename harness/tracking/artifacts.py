@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from harness.errors import InputError
+from harness.tracking import local
 from harness.tracking.models import LOADER
 from harness.tracking.reading import get_run
 from harness.tracking.stores import answering, client, reading_client
@@ -21,11 +22,11 @@ def fetched(run_id: str, path: str, tracking_uri: str | None = None) -> Iterator
         store = reading_client(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            local = store.download_artifacts(run_id, path, folder)
+            found = store.download_artifacts(local.in_the_store(run_id), path, folder)
         except (MlflowException, OSError) as error:
             get_run(run_id, tracking_uri)  # it may be the run that is missing, or the store
             raise InputError(f"run {run_id} has no artifact {path}") from error
-        yield Path(local)
+        yield Path(found)
 
 
 def generator_in(folder: Path, model: str) -> Path:

@@ -108,6 +108,11 @@ def id_of(folder: Path) -> str:
     return Sent.read(folder).run_id or folder.name
 
 
+def in_the_store(run: str) -> str:
+    """The store's id of a run that is named by that or by its folder here."""
+    return id_of(RUNS / run) if "/" not in run and (RUNS / run / JOURNAL).exists() else run
+
+
 def beginning(folder: Path) -> Record:
     """The first record of a run that can be read, {} where there is none."""
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from harness.errors import InputError
-from harness.tracking import cache
+from harness.tracking import cache, local
 from harness.tracking.addresses import default_uri, shown
 from harness.tracking.searching import Row, Search, experiments_of, number, row
 from harness.tracking.stores import UNKNOWN, answering, reading_client
@@ -98,11 +98,14 @@ def _times(ms: pd.Series) -> pd.Series:
 
 
 def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
-    """One run as a row of `read_runs`. Raises InputError for an id that the store does not have."""
+    """One run as a row of `read_runs`, by its id or that of its folder here.
+
+    Raises InputError for an id that the store does not have.
+    """
     with answering(tracking_uri):
         store = reading_client(tracking_uri)
         try:
-            run = store.get_run(run_id)
+            run = store.get_run(local.in_the_store(run_id))
         except MlflowException as error:
             if error.get_http_status_code() not in UNKNOWN:
                 raise

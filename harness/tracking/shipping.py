@@ -240,7 +240,7 @@ def _log(records: list[Record], store: MlflowClient, run_id: str) -> None:
 
 
 def _referred(key: str, value: str) -> str:
-    return local.id_of(RUNS / value) if key in REFERENCES and (RUNS / value / JOURNAL).exists() else value
+    return local.in_the_store(value) if key in REFERENCES else value
 
 
 # --- The run itself -------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def _parent(run: str, store: MlflowClient) -> str:
     folder = RUNS / run
     if (folder / JOURNAL).exists() and not (sent := Sent.read(folder)).run_id:
         _make(folder, store, sent)
-    return local.id_of(folder) if (folder / JOURNAL).exists() else run
+    return local.in_the_store(run)
 
 
 def _experiment(name: str, store: MlflowClient) -> Experiment:

@@ -50,11 +50,17 @@ def is_free(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """A lock file, made where it is missing, held for the length of the block; False where another has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def held(path: Path, wait_s: float = 0.0) -> Iterator[int | None]:
+    """A lock file, made where it is missing, held for the length of the block; None where another has it.
+
+    What is given is the open file: a process that inherits it has the lock too, until both have closed it.
+    """
     try:
-        yield taken(file, path, wait_s)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield file if taken(file, path, wait_s) else None
     finally:
         os.close(file)

@@ -35,7 +35,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path) -> str:
     """The address of a store of its own, in the test's folder."""
-    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs").mkdir(exist_ok=True)
     shutil.copy(empty_store, tmp_path / "outputs" / "mlflow.db")
     return f"sqlite:///{tmp_path}/outputs/mlflow.db"
 

@@ -95,7 +95,7 @@ class TrackingServer:
 
 
 class Gate:
-    """A way to a server that can be made bad: `mode` is open, 500, 403 or hang."""
+    """A way to a server that can be made bad: `mode` is open, 500, 403, hang, or no files, which it finds too large."""
 
     def __init__(self, port: int) -> None:
         self.mode, self.refused = "open", 0
@@ -106,14 +106,14 @@ class Gate:
 
             def answer(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if gate.mode == "open":
+                if gate.mode == "open" or (gate.mode == "no files" and self.command != "PUT"):
                     self.pass_on(content)
                     return
                 gate.refused += 1
                 if gate.mode == "hang":
                     gate._ended.wait(PATIENCE_S)
                     return
-                self.send_response(int(gate.mode))
+                self.send_response(413 if gate.mode == "no files" else int(gate.mode))
                 self.end_headers()
 
             def pass_on(self, content: bytes) -> None:

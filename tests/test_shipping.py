@@ -4,20 +4,20 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import processes
 import pytest
-from processes import environment
+from processes import environment, until
 from servers import Gate, TrackingServer
 
 from harness import journal, tracking
 from harness.errors import InputError
-from harness.tracking import shipping, writing
+from harness.tracking import inputs, local, writing
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
 
 
 @pytest.fixture
-def up(server: TrackingServer) -> TrackingServer:
+def up(server: TrackingServer, tmp_path: Path) -> Iterator[TrackingServer]:
+    """The server, and an agent that is not patient with it."""
     if not server._answers():
         server.kill()
         server.start()
-    return server
+    with processes.agent(tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="2", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):
+        yield server
 
 
 def started(uri: str):
@@ -60,24 +62,22 @@ def say(run: tracking.Run, first: int, last: int) -> list[tuple[str, int, float,
     return [("train/loss", step, step / 7, 1_700_000_000_000 + step) for step in range(first, last)]
 
 
-def wait_until_free(run_id: str) -> None:
-    """The sender of an ended run may be in its last request."""
-    limit = time.monotonic() + 60
-    while not journal.is_free(tracking.OUTPUTS / "runs" / run_id / shipping.JOURNAL):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+def sent(run: tracking.Run) -> local.Sent:
+    return local.Sent.read(run.folder)
 
 
 def test_a_server_that_is_killed_and_started_again_misses_nothing(
-    up: TrackingServer, capsys: pytest.CaptureFixture[str]
+    up: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(writing, "AGENT_LOOK_S", 0.0)
     with started(up.uri) as run:
         expected = say(run, 0, 1500)
+        until(lambda: sent(run).run_id)
         up.kill()
         expected += say(run, 1500, 2600)
         run.tags({"said": "while it was away"})
         run.text("also", "away.txt")
-        time.sleep(shipping.INTERVAL_S + 1)  # it is noticed
+        until(lambda: sent(run).trouble)
         up.start()
         expected += say(run, 2600, 2700)
     assert histories(up.uri, run.id, "train/loss") == sorted(expected)
@@ -85,6 +85,7 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(
     assert (row["status"], row["tags.said"]) == ("FINISHED", "while it was away")
     with tracking.fetched(run.id, "away.txt", up.uri) as path:
         assert path.read_text() == "also"
+    assert sent(run).trouble == ""
     assert capsys.readouterr().err.count("takes nothing at present") == 1
 
 
@@ -94,12 +95,13 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
     monkeypatch.setattr(writing, "END_PATIENCE_S", 1.0)
     with started(up.uri) as run:
         expected = say(run, 0, 100)
+        until(lambda: sent(run).run_id)
         up.kill()
         expected += say(run, 100, 1300)
         run.image("samples", np.zeros((8, 8), np.uint8), 5)
         run.data("digits real", "d" * 64, "digits", "training")
+    assert tracking.exit_code() == 3
     assert f"python -m harness.tracking sync --tracking-uri {up.uri}" in capsys.readouterr().err
-    wait_until_free(run.id)
     away = synced(tmp_path, "sync", "--tracking-uri", up.uri)
     assert away.returncode == 2
     assert "are still to be sent" in away.stderr
@@ -113,15 +115,17 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
         with tracking.fetched(run.id, "images", up.uri) as folder:
             assert len(list(folder.glob("*.png"))) == 1
         assert len(tracking.client(up.uri).get_run(run.id).inputs.dataset_inputs) == 1
-    (tmp_path / "outputs" / "runs" / run.id / shipping.SENT).unlink()  # the journal alone, on another machine
+    (run.folder / local.SENT).unlink()  # the journal alone, on another machine
     assert synced(tmp_path, "sync", "--tracking-uri", up.uri).returncode == 0
     assert histories(up.uri, run.id, "train/loss") == sorted(expected)
+    assert len(tracking.read_runs(f"tags.journal = '{run.folder.name}'", tracking_uri=up.uri)) == 1
 
 
-def test_values_are_stored_as_they_are_or_refused_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("agent")
+def test_values_are_stored_as_they_are_or_refused_in_a_line(store: str) -> None:
     import torch
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = store
     with started(uri) as run:
         run.metrics({"nan": float("nan"), "inf": float("inf"), "numpy": np.float32(0.25), "größe/µ": 1.0}, 0)
         run.metrics({"tensor": torch.tensor(0.5)}, 0)
@@ -137,68 +141,16 @@ def test_values_are_stored_as_they_are_or_refused_in_a_line(tmp_path: Path) -> N
         assert path.read_text() == "x" * 20_000
 
 
-def test_a_hundred_thousand_metrics(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    with started(uri) as run:
+@pytest.mark.usefixtures("agent")
+def test_a_hundred_thousand_metrics(store: str, tmp_path: Path) -> None:
+    with started(store) as run:
         for step in range(20_000):
             run.metrics({f"train/metric {number}": step / (number + 1) for number in range(5)}, step)
-    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+    with contextlib.closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as opened:
         query = "select count(*), count(distinct key || step), sum(value) from metrics where key like 'train/%'"
-        count, different, total = store.execute(query).fetchone()
+        count, different, total = opened.execute(query).fetchone()
     assert (count, different) == (100_000, 100_000)
     assert total == pytest.approx(sum(step / (number + 1) for step in range(20_000) for number in range(5)))
-
-
-KILLED = """
-import os, signal, sys
-from harness import tracking
-with tracking.run("generators", "long", tags={}, params={}, tracking_uri=sys.argv[1]) as run:
-    for step in range(300):
-        run.metrics({"train/loss": step / 7}, step, 1_700_000_000_000 + step)
-    print(run.id, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_a_run_whose_process_is_gone_is_reaped_with_all_that_it_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tracking.client(uri).search_experiments()
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, uri],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    run_id = killed.stdout.strip()
-    assert tracking.get_run(run_id, uri)["status"] == "RUNNING"
-    tracking.sync(uri)
-    assert len(histories(uri, run_id, "train/loss")) == 300
-    tracking.reap(3600, uri)
-    assert tracking.get_run(run_id, uri)["status"] == "RUNNING"
-    with pytest.raises(InputError, match="living runs would be closed"):
-        tracking.reap(1, uri)
-    store = tracking.client(uri)
-    store.set_tag(run_id, "heartbeat", str(1_700_000_000_000))
-    tracking.reap(60, uri)
-    row = tracking.get_run(run_id, uri)
-    assert (row["status"], row["tags.reason"]) == ("KILLED", "no sign of life since 2023-11-14T22:13:20 UTC")
-    assert f"run {run_id} (long) closed" in capsys.readouterr().out
-
-
-def test_a_living_run_is_neither_synced_nor_reaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    with started(uri) as run:
-        tracking.client(uri).set_tag(run.id, "heartbeat", str(1_700_000_000_000))
-        tracking.reap(60, uri)
-        run.metrics({"train/loss": 1.0}, 0)
-        assert not journal.is_free(run.folder / shipping.JOURNAL)
-        assert tracking.get_run(run.id, uri)["status"] == "RUNNING"
-    assert tracking.get_run(run.id, uri)["status"] == "FINISHED"
-    assert "closed" not in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -212,47 +164,58 @@ def gate(up: TrackingServer) -> Iterator[Gate]:
 def test_a_bad_server_ends_no_training_and_costs_no_word(
     mode: str, gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(writing, "END_PATIENCE_S", 5.0)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(writing, "END_PATIENCE_S", 3.0)
+    monkeypatch.setattr(writing, "AGENT_LOOK_S", 0.0)
     with started(gate.uri) as run:
+        until(lambda: sent(run).run_id)
         gate.mode = mode
         expected = say(run, 0, 50)
-        limit = time.monotonic() + 30
-        while not gate.refused:
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        until(lambda: gate.refused)
         expected += say(run, 50, 60)
+        until(lambda: sent(run).trouble)
+        expected += say(run, 60, 61)
     said = capsys.readouterr().err
-    assert said.count("takes nothing at present") == 1
+    assert said.count("its journal keeps everything") == 1
     assert "records are still to be sent" in said
     gate.mode = "open"
-    wait_until_free(run.id)
     tracking.sync(gate.uri)
     assert histories(gate.uri, run.id, "train/loss") == sorted(expected)
     assert tracking.get_run(run.id, gate.uri)["status"] == "FINISHED"
 
 
-@pytest.mark.parametrize(("mode", "waits"), [("403", False), ("500", True)])
-def test_a_run_that_cannot_begin_says_so_in_a_line(
-    mode: str, waits: bool, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_the_server_does_not_take_holds_back_nothing_and_is_sent_later(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(writing, "BEGIN_PATIENCE_S", 3.0)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    gate.mode = mode
-    secret_uri = gate.uri.replace("://", "://user:s3cret-pw@")
-    with pytest.raises(InputError, match=r"does not (answer|allow it)") as refused, started(secret_uri):
-        pass
+    gate.mode = "no files"
+    with started(gate.uri) as run:
+        run.text("large", "large.txt")
+        expected = say(run, 0, 50)
+    row = tracking.get_run(run.id, gate.uri)
+    assert row["status"] == "FINISHED"
+    assert histories(gate.uri, run.id, "train/loss") == sorted(expected)
+    said = capsys.readouterr().err
+    assert "records are still to be sent (file provenance/" in said
+    assert "413" in said
+    gate.mode = "open"
+    tracking.sync(gate.uri)
+    with tracking.fetched(run.id, "large.txt", gate.uri) as path:
+        assert path.read_text() == "large"
+    assert sent(run).aside == {}
+
+
+def test_a_store_that_refuses_everything_is_named_before_any_work(gate: Gate) -> None:
+    gate.mode = "403"
+    with pytest.raises(InputError, match="does not allow it") as refused:
+        inputs.check_store(gate.uri.replace("://", "://user:s3cret-pw@"), "generators")
     assert "s3cret-pw" not in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert (gate.refused > 1) == waits
 
 
 FULL = """
 import resource, sys
 from harness import tracking
 with tracking.run("generators", "long", tags={}, params={}, tracking_uri=sys.argv[1]) as run:
-    print(run.id, flush=True)
+    print(run.folder.name, flush=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     for step in range(100_000):
         run.metrics({"train/loss": step / 7}, step, 1_700_000_000_000 + step)
@@ -266,8 +229,8 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_all_it_said(up: TrackingSe
     )  # fmt: skip
     assert full.returncode == 1
     run_id = full.stdout.strip()
+    until(lambda: tracking.get_run(run_id, up.uri)["status"] == "FAILED")
     row = tracking.get_run(run_id, up.uri)
-    assert row["status"] == "FAILED"
     assert "cannot be written: File too large; free some space" in row["tags.reason"]
     assert full.stderr.count("free some space") == 1
     records = [record for record, _ in journal.read(tmp_path / "outputs" / "runs" / run_id / "journal")]
@@ -293,6 +256,7 @@ def test_no_secret_is_stored_or_said(
             run.params({"long": token * 1000})
             run.text(f"- old {token}\n+ new {password}", "provenance/uncommitted.diff")
             run.describe(f"see {address}")
+            until(lambda: local.is_sent(run.folder))
             up.kill()
             raise ValueError(f"no answer from {address}")
 
@@ -300,7 +264,6 @@ def test_no_secret_is_stored_or_said(
     with pytest.raises(ValueError, match="no answer"):
         fail()
     up.start()
-    wait_until_free(ids[0])
     tracking.sync(address)
     row = tracking.get_run(ids[0], address)
     assert row["params.address"] == up.uri.replace("://", "://***@")

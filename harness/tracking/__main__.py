@@ -31,15 +31,16 @@ def reap(older_than: float = 300.0, all_users: bool = False, tracking_uri: str |
     closing.reap(older_than, all_users, tracking_uri)
 
 
-def agent(idle: float = 30.0) -> None:
+def agent(idle: float = 30.0, lock: int | None = None) -> None:
     """Send what this folder's runs say while they go on. The first run starts it; there is one per host and folder.
 
     Args:
         idle: seconds without work after which it ends
+        lock: of who starts it: the open file whose lock it inherits
     """
     from harness.tracking import agent
 
-    agent.serve(idle)
+    agent.serve(idle, lock)
 
 
 COMMANDS = {"sync": sync, "reap": reap, "agent": agent}

@@ -42,7 +42,7 @@ def same(one: str, other: str) -> bool:
     """Whether two addresses are of one store."""
     files = [database_file(uri) for uri in (one, other)]
     if files[0] is None or files[1] is None:
-        return one.rstrip("/") == other.rstrip("/")
+        return shown(one).rstrip("/") == shown(other).rstrip("/")
     return files[0].resolve() == files[1].resolve()
 
 

@@ -8,6 +8,7 @@ runs of writers that died. It keeps nothing in its memory that files do not tell
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ class Errand:
         self.alive = self.is_here and not local.is_dead(self.folder)  # first: what a dead writer said is all there
         try:
             with locks.held(self.folder / SENT) as mine:
-                if not mine:  # `sync` has it
+                if mine is None:  # `sync` has it
                     self.next_s = time.monotonic() + SEND_S
                     return False
                 store = client(self.address)
@@ -99,16 +100,20 @@ class Errand:
             written.close()
 
 
-def serve(idle_s: float = IDLE_S) -> None:
-    """Be the agent of `outputs/`, unless there is one: until nothing was left to do for `idle_s` seconds."""
-    while True:
-        with locks.held(place() / LOCK) as mine:
-            if not mine:
+def serve(idle_s: float = IDLE_S, lock: int | None = None) -> None:
+    """Be the agent of `outputs/`, unless there is one: until nothing was left to do for `idle_s` seconds.
+
+    `lock` is the open lock file of who has started this process.
+    """
+    if lock is not None:
+        _Agent(idle_s).work()
+        os.close(lock)
+    # Whoever rings while the lock is still held starts nobody.
+    while lock is None or any(_calls()):
+        with locks.held(place() / LOCK) as lock:
+            if lock is None:
                 return
             _Agent(idle_s).work()
-        # Whoever rang while the lock was still held has started nobody.
-        if not any(_calls()):
-            return
 
 
 def _calls() -> Iterator[Path]:

@@ -51,17 +51,18 @@ def ring(run: str, environment: Mapping[str, str] | None = None) -> None:
 
 
 def ensure(environment: Mapping[str, str] | None = None) -> None:
-    """Start an agent unless one lives. Of two that are started at once one goes away again."""
-    if not can_send() or is_alive():
+    """Start an agent unless one lives. It inherits the lock that its starter takes, so that there are never two."""
+    if not can_send():
         return
-    folder = place()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG).open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "harness.tracking", "agent"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, **(environment or {}), **_alone()},
-        )  # fmt: skip
+    with locks.held(place() / LOCK) as lock:
+        if lock is None:
+            return
+        with (place() / LOG).open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "harness.tracking", "agent", "--lock", str(lock)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=(lock,),
+                env={**os.environ, **(environment or {}), **_alone()},
+            )  # fmt: skip
 
 
 def _alone() -> dict[str, str]:

@@ -53,7 +53,7 @@ def _send(folder: Path, uri: str) -> int:
     try:
         store = client(uri)
         with locks.held(folder / SENT, WAIT_S) as mine:
-            if not mine:
+            if mine is None:
                 print(f"run {run} is being sent by another process")
                 return 0
             ship(folder, store)

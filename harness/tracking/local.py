@@ -5,6 +5,7 @@
         agent.journal   what the agent sees of it, such as system metrics
         sent            what the store has of both; who sends holds the lock
         aside           records that the store did not take, with its reasons
+        end             how the run ended, where the journal's disk took no more
         files/          what waits to be sent, and what other runs need of this one
         checkpoints/
 
@@ -28,12 +29,12 @@ from harness.journal import Record
 from harness.tracking.addresses import OUTPUTS
 
 RUNS = OUTPUTS / "runs"
-JOURNAL, AGENT_JOURNAL, SENT, ASIDE, FILES = "journal", "agent.journal", "sent", "aside", "files"
+JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
 KEPT = ("samples.npz", "generator", "judge")
 """What other runs read of a run stays here when the store has it."""
 ENDS = ("FINISHED", "FAILED", "KILLED")
-SENT_BYTES = 2048
-"""`sent` is written in place and never grows: on a full disk too."""
+ROOM = 2048
+"""Bytes of `sent` and of `end`, which are written in place and never grow: on a full disk too."""
 
 
 @dataclass
@@ -70,17 +71,28 @@ class Sent:
     def write(self, folder: Path) -> None:
         content = {key: value for key, value in vars(self).items() if key != "aside"}
         content["trouble"] = self.trouble[:300]
-        file = os.open(folder / SENT, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(file, json.dumps(content).encode().ljust(SENT_BYTES - 1)[: SENT_BYTES - 1] + b"\n", 0)
-        finally:
-            os.close(file)
+        write_in_place(folder / SENT, content)
 
     def write_aside(self, folder: Path) -> None:
         if self.aside or (folder / ASIDE).exists():
             fresh = folder / f"{ASIDE}.{os.getpid()}"
             fresh.write_text(json.dumps(self.aside))
             fresh.replace(folder / ASIDE)
+
+
+def write_in_place(path: Path, content: dict[str, Any]) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(file, json.dumps(content).encode().ljust(ROOM - 1)[: ROOM - 1] + b"\n", 0)
+    finally:
+        os.close(file)
+
+
+def end_of(folder: Path) -> dict[str, str]:
+    """`status` and `reason` of a run whose journal's disk was full at its end; {} for any other."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / END).read_text())
+    return {}
 
 
 def new_id(cell: str | None = None) -> str:
@@ -129,7 +141,7 @@ def status(folder: Path) -> str:
     """RUNNING, or how a run has ended by its own word; KILLED for one whose writer is gone without one."""
     last = journal.last(folder / JOURNAL) or {}
     said = last.get("status", "RUNNING")
-    return "KILLED" if said == "RUNNING" and is_dead(folder) else said
+    return end_of(folder).get("status", "KILLED") if said == "RUNNING" and is_dead(folder) else said
 
 
 def is_dead(folder: Path) -> bool:

@@ -329,18 +329,19 @@ def show_life(folder: Path, store: MlflowClient) -> None:
 
 
 def close_dead(folder: Path, store: MlflowClient) -> None:
-    """Close a run whose writer is gone without a word, as KILLED, with what is known of its end."""
+    """Close a run whose writer is gone without a word in its journal, with what is known of its end: as KILLED."""
     sent, last = Sent.read(folder), journal.last(folder / JOURNAL) or {}
     length = (folder / JOURNAL).stat().st_size
     if last.get("status") in local.ENDS or sent.closed == length or sent.journal < _whole(folder):
         return
+    end = local.end_of(folder)
     seen = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(last.get("time", 0) / 1000))
     reason = f"{local.writer(folder)} is gone without a word, killed or out of memory; its last was of {seen} UTC"
-    store.set_tag(sent.run_id, "reason", reason)
-    store.set_terminated(sent.run_id, "KILLED", last.get("time"))
+    store.set_tag(sent.run_id, "reason", end.get("reason", reason))
+    store.set_terminated(sent.run_id, end.get("status", "KILLED"), last.get("time"))
     sent.closed = length
     sent.write(folder)
-    print(f"run {folder.name}: closed as KILLED, {reason}", flush=True)
+    print(f"run {folder.name}: closed, {end.get('reason', reason)}", flush=True)
 
 
 def _whole(folder: Path) -> int:

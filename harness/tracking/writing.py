@@ -65,7 +65,7 @@ class Run:
         self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
         self._journal = Journal(folder.absolute() / JOURNAL) if folder else None
-        self._looked = time.monotonic()
+        self._looked, self._troubled = time.monotonic(), False
         if self._journal:
             self.folder = self._journal.path.parent
             if self._journal.position < local.Sent.read(self.folder).journal:
@@ -87,14 +87,23 @@ class Run:
         """Say what run this is, or that it goes on; and have the agent know."""
         self._say(**record, host=platform.node(), pid=os.getpid())
         if self._journal:
+            local.write_in_place(self.folder / local.END, {})
             calls.ring(self.folder.name, self._secrets)
 
     def _say(self, **record: Any) -> None:
         if self._journal:
             self._journal.append(**({"time": now_ms()} | record))
             if time.monotonic() - self._looked > AGENT_LOOK_S:
-                self._looked = time.monotonic()
-                calls.ensure(self._secrets)
+                self._look()
+
+    def _look(self) -> None:
+        """See to it that an agent lives, and say once what troubles it."""
+        self._looked = time.monotonic()
+        calls.ensure(self._secrets)
+        trouble = local.Sent.read(self.folder).trouble
+        if trouble and not self._troubled:
+            print(f"run {self.id}: {trouble}; its journal keeps everything", file=sys.stderr)
+        self._troubled = self._troubled or bool(trouble)
 
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp_ms: int | None = None) -> None:
         """Numbers of one step.
@@ -186,12 +195,13 @@ class Run:
         self._say(status=status)
         self.sync()
 
-    def leave(self, patience_s: float = END_PATIENCE_S) -> None:
+    def leave(self, was_stopped: bool = False) -> None:
         """Wait while the agent sends the rest, and let the run go.
 
-        Gives up after `patience_s` seconds in which the store took nothing, and says what sends the rest.
+        Gives up after some seconds in which the store took nothing, and says what sends the rest.
         """
         if self._journal:
+            patience_s = STOPPED_PATIENCE_S if was_stopped else END_PATIENCE_S
             self.is_sent = self._wait_until_sent(self._journal.position, patience_s)
             self._journal.close()
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
@@ -230,18 +240,21 @@ class Run:
     def fail(self, error: BaseException, reason: str) -> None:
         """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why.
 
-        Where the disk takes nothing more the agent closes it, which sees that its writer is gone.
+        Where the disk takes nothing more the agent closes it so, when it sees that its writer is gone.
         """
         stopped = isinstance(error, Pruned) or (
             isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
         )
         status, reason = "KILLED" if stopped else "FAILED", redacted(reason)[:5000]
-        with contextlib.suppress(InputError):
+        try:
             self.tags({"reason": reason})
             if not stopped:
                 self.text("".join(traceback.format_exception(error)), "traceback.txt")
             self.end(status)
-            self.leave(STOPPED_PATIENCE_S if stopped else END_PATIENCE_S)
+        except InputError:
+            with contextlib.suppress(OSError):
+                local.write_in_place(self.folder / local.END, {"status": status, "reason": reason[:1000]})
+        self.leave(was_stopped=stopped)
 
 
 def _named(key: str) -> str:

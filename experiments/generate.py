@@ -54,7 +54,8 @@ def generator(settings: Settings) -> Any:
     from harness.tracking import inputs
 
     if settings.model and not settings.run:
-        return exported.restore(inputs.fetch_model(settings.model, settings.tracking_uri))
+        with inputs.fetched_model(settings.model, settings.tracking_uri) as folder:
+            return exported.restore(folder)
     if not settings.run or settings.model:
         raise InputError("give one of --model, such as models:/ddpm@champion, and --run, a generator's run id")
     if inputs.look_up(settings.run, settings.tracking_uri).get("tags.kind") != "generator":

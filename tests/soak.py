@@ -28,6 +28,7 @@ from processes import ForkServerProcess, wait
 from servers import TrackingServer
 
 from harness import journal
+from harness.tracking.local import Sent
 
 STEPS, EVERY = 120, 20
 OUTAGE_STEPS = 3000
@@ -123,6 +124,11 @@ def case(template: Path, folder: Path, method: str, world: int, number: int, see
     """Kill one training once and go on with it; returns what was done."""
     draw = random.Random(f"{method} {world} {number} {seed}")
     shutil.copytree(template, folder)
+    with processes.agent(folder):
+        return _case(folder, method, world, number, draw)
+
+
+def _case(folder: Path, method: str, world: int, number: int, draw: random.Random) -> str:
     name, come = moments(folder, number, draw)
     started = start(folder, method, world)
     victims = started if draw.random() < 0.5 else [draw.choice(started)]
@@ -152,15 +158,15 @@ def _last_lines(folder: Path) -> str:
 
 def template_in(folder: Path) -> Path:
     """A folder with a migrated store and the judge, which no case has to make again."""
-    unused = folder / "judge"
-    unused.mkdir()
-    assert wait(start(unused, "vae", 1)) == [0], _last_lines(unused)
     template = folder / "template"
-    (template / "outputs").mkdir(parents=True)
-    shutil.copytree(unused / "outputs" / "judges", template / "outputs" / "judges")
+    template.mkdir()
     made = processes.server().Process(target=_empty_store, args=(template,))
     made.start()
     assert wait([made]) == [0]
+    unused = shutil.copytree(template, folder / "judge")
+    with processes.agent(unused):
+        assert wait(start(unused, "vae", 1)) == [0], _last_lines(unused)
+    shutil.copytree(unused / "outputs" / "judges", template / "outputs" / "judges")
     return template
 
 
@@ -207,14 +213,15 @@ def outages(folder: Path, seed: int) -> tuple[str, str]:
         for name, downs in (("quiet", []), ("outages", [*sorted(draw.uniform(0.05, 0.45) for _ in range(2)), 0.5])):
             place = folder / name
             place.mkdir()
-            started = processes.start(place, "vae.py", *wanted)
-            for down in downs:
-                _at(place, started, int(down * OUTAGE_STEPS))
-                server.kill()
-                if down < 0.5:
-                    _at(place, started, int(down * OUTAGE_STEPS) + OUTAGE_STEPS // 50)
-                    server.start()
-            assert wait(started, 400) == [0], _last_lines(place)
+            with processes.agent(place):
+                started = processes.start(place, "vae.py", *wanted)
+                for down in downs:
+                    _at(place, started, int(down * OUTAGE_STEPS))
+                    server.kill()
+                    if down < 0.5:
+                        _at(place, started, int(down * OUTAGE_STEPS) + OUTAGE_STEPS // 50)
+                        server.start()
+                assert wait(started, 400) == [3 if downs else 0], _last_lines(place)
             if downs:
                 assert "are still to be sent" in processes.said(place)[1]
                 server.start()
@@ -238,13 +245,14 @@ def _at(folder: Path, started: list[ForkServerProcess], step: int) -> None:
 
 
 def _stored_once(folder: Path, database: Path) -> dict[tuple[str, int], float]:
-    """The metrics of the folder's run, which are those of its journal, row for row."""
-    (path,) = folder.glob("outputs/runs/*/journal")
-    records = [record for record, _ in journal.read(path) if "metrics" in record]
+    """The metrics of the folder's generator, which are those of its journals, row for row."""
+    (path,) = [found for found in folder.glob("outputs/runs/*/journal") if "checkpoints" in os.listdir(found.parent)]
+    both = (path, path.with_name("agent.journal"))
+    records = [record for each in both for record, _ in journal.read(each) if "metrics" in record]
     said = [(key, r["step"], value, r["time"]) for r in records for key, value in r["metrics"].items()]
     with contextlib.closing(sqlite3.connect(database)) as store:
         query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'tracking/%'"
-        rows = store.execute(query, (path.parent.name,)).fetchall()
+        rows = store.execute(query, (Sent.read(path.parent).run_id,)).fetchall()
     assert sorted(rows) == sorted(said), f"{len(rows)} rows are stored, {len(said)} were said"
     return {(key, step): value for key, step, value, _ in rows}
 
@@ -252,7 +260,8 @@ def _stored_once(folder: Path, database: Path) -> dict[tuple[str, int], float]:
 def unbroken(template: Path, folder: Path, method: str, world: int) -> Outcome:
     """What a training gives that nobody kills."""
     shutil.copytree(template, folder)
-    assert wait(start(folder, method, world)) == [0] * world, _last_lines(folder)
+    with processes.agent(folder):
+        assert wait(start(folder, method, world)) == [0] * world, _last_lines(folder)
     return outcome(folder)
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import processes
@@ -16,7 +16,7 @@ import psutil
 import pytest
 import soak
 import torch
-from processes import environment
+from processes import environment, until
 from safetensors.torch import load
 
 ACCELERATE = ("accelerate.commands.launch", "--main_process_port", "0")
@@ -31,9 +31,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(template: Path, tmp_path: Path) -> Path:
-    """A place with an empty store and the judge."""
-    return shutil.copytree(template, tmp_path / "place")
+def folder(template: Path, tmp_path: Path) -> Iterator[Path]:
+    """A place with an empty store, the judge and an agent."""
+    place = shutil.copytree(template, tmp_path / "place")
+    with processes.agent(place):
+        yield place
 
 
 def launched(folder: Path, *command: str, **more: str) -> subprocess.Popen:
@@ -45,13 +47,6 @@ def launched(folder: Path, *command: str, **more: str) -> subprocess.Popen:
 
 def script(name: str) -> str:
     return str(processes.ROOT / "experiments" / name)
-
-
-def until(condition: Callable[[], object], patience_s: float = 90) -> None:
-    limit = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < limit, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def stored_params(folder: Path) -> list[str]:
@@ -135,7 +130,7 @@ def test_what_the_main_process_refuses_is_one_line_and_ends_the_others(folder: P
     started = processes.start(folder, "vae.py", *LONG, "--resume", "no-such-run", world=2)
     assert processes.wait(started) == [2, 1]
     main, other = (processes.said(folder, rank)[1] for rank in range(2))
-    assert main.startswith("vae.py: no run 'no-such-run' in ")
+    assert main.startswith("vae.py: the journal of run no-such-run is not in outputs/runs: ")
     assert main.count("\n") == 1
     assert "rank 1 stops too, after rank 0" in other
     assert "Traceback" not in other
@@ -165,13 +160,14 @@ def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:
 
 def test_another_number_of_processes_goes_on_with_the_same_run(template: Path, tmp_path: Path) -> None:
     whole, moved = (shutil.copytree(template, tmp_path / name) for name in ("whole", "moved"))
-    assert processes.wait(soak.start(whole, "vae", 1)) == [0]
-    started = soak.start(moved, "vae", 2)
-    until(lambda: checkpoints(moved))
-    for process in started:
-        processes.kill(process, signal.SIGKILL)
-    processes.wait(started)
-    assert processes.wait(soak.start(moved, "vae", 1)) == [0]
+    with processes.agent(whole), processes.agent(moved):
+        assert processes.wait(soak.start(whole, "vae", 1)) == [0]
+        started = soak.start(moved, "vae", 2)
+        until(lambda: checkpoints(moved))
+        for process in started:
+            processes.kill(process, signal.SIGKILL)
+        processes.wait(started)
+        assert processes.wait(soak.start(moved, "vae", 1)) == [0]
     expected, found = (load(soak.outcome(place).weights) for place in (whole, moved))
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, atol=1e-4, rtol=1e-4)

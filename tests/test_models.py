@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ from PIL import Image
 from processes import environment
 
 from experiments import generate
-from harness import exported, served_model, tracking
+from harness import exported, tracking
 from harness.errors import InputError
-from harness.tracking import registry
+from harness.tracking import inputs, local, models, registry
 
 PATIENCE_S = 120.0
 
@@ -53,10 +54,10 @@ def runs(forked: Launch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def champion(runs: list[str], uri: str) -> Any:
+def champion(runs: list[str], uri: str, place: Path) -> Any:
     """The trained generator, as `exported.restore` reads it from the registered model's artifacts."""
     assert len(runs) == 2
-    with tracking.fetched_model("models:/vae@champion", uri) as folder:
+    with contextlib.chdir(place), inputs.fetched_model("models:/vae@champion", uri) as folder:
         return exported.restore(folder)
 
 
@@ -200,10 +201,11 @@ def test_nothing_in_a_model_is_pickled(champion: Any, uri: str, tmp_path: Path) 
     folder = Path(mlflow.artifacts.download_artifacts("models:/vae@champion", dst_path=str(tmp_path)))
     files = [path for path in folder.rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files if path.name not in {"MLmodel", "registered_model_meta"}}
-    assert kinds == {".json", ".py", ".safetensors", ".txt", ".yaml"}
-    assert (folder / "requirements.txt").read_text().split() == [f"mlflow=={mlflow.__version__}", "synthetic-gain"]
+    assert kinds == {".json", ".safetensors", ".txt", ".yaml"}  # no code
+    required = [line.partition("==") for line in (folder / "requirements.txt").read_text().split()]
+    assert {name: version(name).partition("+")[0] for name, *_ in required} == {name: own for name, _, own in required}
     model = mlflow.models.Model.load(str(folder))
-    assert model.flavors["python_function"]["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+    assert model.flavors["python_function"]["loader_module"] == models.LOADER
     assert model.signature is not None
     assert model.signature.inputs.input_names() == ["label", "seed"]
     assert model.load_input_example(str(folder)) == {"label": [0, 0, 9], "seed": 0}
@@ -219,8 +221,9 @@ def test_the_better_of_two_runs_is_champion_however_often_they_are_sent(
     store = tracking.client(uri)
     for repeated in (False, True):
         if repeated:
-            for run in runs:
-                (place / "outputs/runs" / run / "sent").unlink()
+            for folder in [local.find(run) for run in runs]:
+                assert folder
+                (folder / local.SENT).unlink()
             tracking.sync(uri)
         versions = store.search_model_versions("name = 'vae'")
         assert sorted(version.run_id for version in versions) == sorted(runs)
@@ -243,7 +246,7 @@ def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: La
     assert done.returncode == 0, done.stderr
     run = re.findall(r"run ([0-9a-f]{32})", done.stdout)[0]
     store = tracking.client(uri)
-    assert served_model.logged(run, store)
+    assert models.logged(run, store)
     assert len(store.search_model_versions("name = 'vae'")) == len(runs)
 
 
@@ -351,7 +354,10 @@ def test_a_registered_model_draws_what_its_run_draws(runs: list[str], forked: La
     ],
     ids=str,
 )
-def test_what_cannot_be_drawn_from_is_named(asked: dict[str, Any], message: str, uri: str) -> None:
+def test_what_cannot_be_drawn_from_is_named(
+    asked: dict[str, Any], message: str, uri: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
     with pytest.raises(InputError) as refused:
         generate.main(generate.Settings(**{"tracking_uri": uri, **asked}))
     assert message in str(refused.value)
@@ -365,7 +371,8 @@ def test_an_unknown_champion_is_one_line_and_exit_code_2(forked: Launch) -> None
     assert re.fullmatch(r"generate.py: no models:/flow@champion in sqlite:///.*\n", done.stderr)
 
 
-def test_a_model_without_files_is_named(store: MlflowClient) -> None:
+def test_a_model_without_files_is_named(store: MlflowClient, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
     uri = str(store.tracking_uri)
     tracking.client(uri)
     registry.register(*logged(store, "empty", SCORED[0]), store)

@@ -1,5 +1,6 @@
 """What the agent answers to the processes that do not import MLflow."""
 
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,11 @@ def fetch(store: MlflowClient, run: str, path: str) -> str:
 
 
 def model(store: MlflowClient, address: str) -> str:
-    """The folder of a logged generator, kept on the disk."""
+    """The folder of a logged generator, fetched into a folder of its own, which is the asker's."""
     from harness.tracking.artifacts import generator_in
 
-    place = CACHE.parent / "models"
-    place.mkdir(parents=True, exist_ok=True)
+    place = CACHE.parent / "models" / uuid.uuid4().hex
+    place.mkdir(parents=True)
     uri = str(store.tracking_uri)
     try:
         folder = Path(download_artifacts(address, dst_path=str(place), tracking_uri=uri))

@@ -1,6 +1,9 @@
 """What a training needs of other runs: from this folder where they were written here, else from the agent."""
 
+import contextlib
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,20 @@ def fetch(run: str, path: str, tracking_uri: str | None) -> Path:
     return Path(calls.ask("fetch", tracking_uri, run=run, path=path))
 
 
-def fetch_model(address: str, tracking_uri: str | None) -> Path:
-    """The folder of a logged generator, which `harness.exported.restore` reads.
+@contextlib.contextmanager
+def fetched_model(address: str, tracking_uri: str | None) -> Iterator[Path]:
+    """The folder of a logged generator, which `harness.exported.restore` reads, for the length of the block.
 
     `address` is such as models:/ddpm@champion, models:/ddpm/3 or models:/m-ID. Raises InputError for another one, and
     where the store has no such model or it is not a generator's.
     """
     if not re.fullmatch(r"models:/([^/@]+(@[^/@]+|/\d+)|m-[^/@]+)", address):
         raise InputError(f"{address} is no model's address; models:/ddpm@champion and models:/ddpm/3 are")
-    return Path(calls.ask("model", tracking_uri, address=address))
+    folder = Path(calls.ask("model", tracking_uri, address=address))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def find_runs(condition: str, tracking_uri: str | None) -> list[dict[str, Any]]:

@@ -60,14 +60,13 @@ class Run:
     def __init__(
         self, folder: Path | None = None, secrets: Mapping[str, str] | None = None, parent: str | None = None
     ) -> None:
-        self._folder, self._secrets, self.parent = folder, dict(secrets or {}), parent
+        self.folder, self._secrets, self.parent = (folder or RUNS).absolute(), dict(secrets or {}), parent
         self.is_sent = True
         self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
-        self._journal = Journal(folder.absolute() / JOURNAL) if folder else None
+        self._journal = Journal(self.folder / JOURNAL) if folder else None
         self._looked, self._troubled = time.monotonic(), False
         if self._journal:
-            self.folder = self._journal.path.parent
             if self._journal.position < local.Sent.read(self.folder).journal:
                 (self.folder / local.SENT).unlink()  # a power cut took lines that were sent: all is sent again
             for record, _ in journal.read(self._journal.path):

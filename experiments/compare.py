@@ -9,16 +9,19 @@ from it only in how it is sampled takes over its weights. Cells go to whichever 
 with a --storage that hosts share, on others that were given the same command.
 """
 
-from harness import cli
-from harness.comparison import Hyperparameters, Plan, compare
+from harness import cli, tracking
+from harness.plans import ComparisonPlan, Hyperparameters
 
 
 def main(
-    plan: Plan = Plan(),
+    plan: ComparisonPlan = ComparisonPlan(),
     hyperparameters: Hyperparameters = Hyperparameters(),  # pyright: ignore[reportInvalidTypeForm]
-) -> None:
+) -> int:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
+    from harness.comparison import compare
+
     compare(plan, hyperparameters)
+    return tracking.exit_code()
 
 
 if __name__ == "__main__":

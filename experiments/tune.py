@@ -8,14 +8,16 @@
 The same command goes on where the study stopped, after Ctrl-C, a crash or a power cut.
 """
 
-from harness import cli
-from harness.trials import Plan
-from harness.tuning import tune
+from harness import cli, tracking
+from harness.plans import StudyPlan
 
 
-def main(plan: Plan) -> None:
+def main(plan: StudyPlan) -> int:
     """Search a method's hyperparameters, each trial a run, then hold the winner against the default."""
+    from harness.tuning import tune
+
     tune(plan)
+    return tracking.exit_code()
 
 
 if __name__ == "__main__":

@@ -17,43 +17,10 @@ from harness import arms, classifier, experiment, identities, launch, methods, s
 from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
+from harness.plans import ComparisonPlan as Plan
 from harness.settings import Common, Single, load
 from harness.studies import RUN, Queue, Slot
 from harness.tracking import inputs, local
-from harness.workers import Crew
-
-
-@dataclass(frozen=True)
-class Plan(Crew):
-    """What is compared."""
-
-    methods: tuple[str, ...] = tuple(methods.names())
-    """generators, a file in harness/methods each"""
-    controls: tuple[str, ...] = arms.CONTROLS
-    """arms that no generator made"""
-    seeds: int = 5
-    """number of seeds: splits, weights, order and noise"""
-    first_seed: int = 0
-    """first of the seeds"""
-    n_real: tuple[int, ...] = (1000,)
-    """numbers of real training images"""
-    filtered: bool = False
-    """whether each generator has a second arm: the samples that a classifier of the same real images agrees with"""
-    amounts: tuple[float, ...] = ()
-    """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
-    shares: tuple[float, ...] = ()
-    """sweep: the synthetic images' shares of a batch"""
-    name: str = "comparison"
-    """name of the parent run"""
-
-
-Hyperparameters = dataclasses.make_dataclass(
-    "Hyperparameters",
-    [("classifier", classifier.Config, classifier.Config())]
-    + [(name, methods.find(name).Config, methods.find(name).Config()) for name in methods.names()],
-    frozen=True,
-)
-Hyperparameters.__module__ = __name__
 
 
 @dataclass(frozen=True)
@@ -94,7 +61,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
     make_parent = partial(_parent, plan, hyperparameters, identity)
     parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
-    inputs.in_store(parent, plan.tracking_uri)  # a comparison goes on in the store where it began
+    _check_parent(parent, plan)
     cells = cells_of(plan)
     with tracking.run(
         plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
@@ -127,6 +94,16 @@ def check(plan: Plan) -> None:
         raise InputError(f"--shares {' '.join(f'{share:g}' for share in plan.shares)} must be between 0 and 1")
     for n_real in plan.n_real:
         load(plan, n_real, seed=0)
+
+
+def _check_parent(parent: str, plan: Plan) -> None:
+    """A comparison goes on in the store where it began. Raises InputError for another one."""
+    try:
+        inputs.in_store(parent, plan.tracking_uri)
+    except InputError as error:
+        if "was deleted" in str(error):
+            raise
+        raise InputError(f"the comparison {plan.name!r} was begun in another store; give another --name") from error
 
 
 def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:

@@ -4,6 +4,7 @@ A trial trains a generator with the suggested values, for each of `seeds_per_tri
 validation split; the test split is not read.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,21 +13,19 @@ from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
-import tyro
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
 from harness import experiment, launch, methods, spaces, storages, studies, tracking, workers
-from harness.classifier import Config as ClassifierConfig
 from harness.errors import Diverged, Pruned
 from harness.experiment import LOOKS, Watch
-from harness.settings import Common, Single, load
+from harness.plans import StudyPlan as Plan
+from harness.settings import load
 from harness.spaces import Range
 from harness.studies import ATTEMPT, RUN, Queue, Slot
 from harness.tracking import local
 from harness.tracking.writing import Run
-from harness.workers import Crew
 
 
 @dataclass(frozen=True)
@@ -55,66 +54,6 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "halving": partial(SuccessiveHalvingPruner, min_resource=1, reduction_factor=2),
     "hyperband": partial(HyperbandPruner, min_resource=1, max_resource=LOOKS, reduction_factor=2),
 }
-
-
-@dataclass(frozen=True)
-class Plan(Crew):
-    """A study."""
-
-    method: tyro.conf.Positional[str] = ""
-    """ddpm, gan or vae: a file in harness/methods"""
-    trials: int = 24
-    """trials in all; with more, the same command goes on"""
-    objectives: tuple[str, ...] = ("accuracy",)
-    """one or two of accuracy (a classifier's, with the samples), cas, conditional_accuracy, fid, train_seconds,
-    sampling_seconds; all on the validation split"""
-    n_real: int | None = None
-    """real training images; by default all but the validation images"""
-    seeds_per_trial: int = 1
-    """seeds over which a trial's value is the mean; the same for every trial"""
-    steps: int | None = None
-    """steps of every training; by default the method's"""
-    epochs: float | None = None
-    """epochs of every training, no longer searched; by default the method's"""
-    batch_size: int | None = None
-    """images per step; by default the method's"""
-    space: tuple[str, ...] = ()
-    """NAME=low:high[:log] or NAME=a,b: narrower ranges"""
-    fix: tuple[str, ...] = ()
-    """NAME=value: hyperparameters that are not searched"""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """how values are suggested"""
-    pruner: Literal["none", "median", "halving", "hyperband"] | None = None
-    """which trials end early; by default median, with two objectives none"""
-    name: str | None = None
-    """the study's name; by default METHOD-DATASET"""
-    max_failures: int = 5
-    """the study ends when so many trials have failed and none has not; 0 never"""
-    confirm_seeds: int = 5
-    """fresh seeds on which the winner is trained beside the default; 0 for none"""
-    classifier: ClassifierConfig = ClassifierConfig()  # noqa: RUF009
-
-    @property
-    def study(self) -> str:
-        return self.name or f"{self.method}-{self.data_name}"
-
-    @property
-    def fixed(self) -> dict[str, Any]:
-        """The hyperparameters that are not searched because the command says what they are."""
-        given = {name: getattr(self, name) for name in ("steps", "epochs", "batch_size")}
-        given = {name: value for name, value in given.items() if value is not None}
-        return given | spaces.fixed_values(methods.find(self.method).Config, self.fix)
-
-    @property
-    def prunes(self) -> str:
-        """The pruner's name, in PRUNERS."""
-        return self.pruner or ("median" if len(self.objectives) == 1 else "none")
-
-    def single(self, seed: int) -> Single:
-        """What a training of the study has in common with any single run: without the test split, unregistered."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Common)}
-        own = {"experiment_name": self.experiment_name or "studies", "n_real": self.n_real, "seed": seed}
-        return Single(**shared | own, register=False, test=False)
 
 
 # --- One trial -------------------------------------------------------------------------------------------
@@ -194,20 +133,24 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
         storage = storages.open_storage(plan.place, plan.beat)
         trial = Trial(Queue(task.study, storage, RandomSampler(), PRUNERS[plan.prunes]()), task.trial_id)
     tags = {"study": plan.study, "trial": task.number, "slot": task.slot}
-    with tracking.run(
-        plan.experiment_name or "studies",
-        f"{plan.study} {task.kind} {task.slot}",
-        tags=tags | {"kind": task.kind, "method": plan.method, "dataset": plan.data_name},
-        params=task.values,
-        parent=task.parent,
-        tracking_uri=plan.tracking_uri,
-        active=accelerator.is_main_process,
-        resume=task.resume,
-        why=launch.blame,
-    ) as run:
+    with (
+        contextlib.ExitStack() as after,
+        tracking.run(
+            plan.experiment_name or "studies",
+            f"{plan.study} {task.kind} {task.slot}",
+            tags=tags | {"kind": task.kind, "method": plan.method, "dataset": plan.data_name},
+            params=task.values,
+            parent=task.parent,
+            tracking_uri=plan.tracking_uri,
+            active=accelerator.is_main_process,
+            resume=task.resume,
+            why=launch.blame,
+        ) as run,
+    ):
         run.tags({"trial": task.number, "attempt": task.attempt, "state": "RUNNING"})
         if trial:
             trial.set_user_attr(RUN, run.id)
+            after.callback(lambda: trial.set_user_attr(RUN, run.id))  # the store's, when it has all of the run
         try:
             rows = [_one_seed(task, tags, place, run, trial, accelerator) for place in range(len(task.seeds))]
             found = [fmean(row[OBJECTIVES[name].figure] for row in rows) for name in plan.objectives]
@@ -225,8 +168,6 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
         run.metrics({f"objective/{name}": value for name, value in zip(plan.objectives, found, strict=True)})
         run.tags({"state": "COMPLETE"})
         run.describe(_described(task, found))
-    if trial:
-        trial.set_user_attr(RUN, run.id)  # the store's, by now
     return found
 
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -21,41 +20,13 @@ from typing import Any
 import psutil
 import torch
 
-from harness import launch, signals, storages
+from harness import launch, signals
 from harness.errors import FailedElsewhere, InputError, Pruned
-from harness.settings import Common
+from harness.plans import Crew
 from harness.signals import Killed
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 ENDED_BY_OTHERS = 128 + signal.SIGTERM
-
-
-@dataclass(frozen=True)
-class Crew(Common):
-    """Who does the work of a study or a comparison."""
-
-    workers: int = 1
-    """workers on this host, a device each; start the same command on other hosts for more"""
-    processes_per_trial: int = 1
-    """processes (GPUs) that one trial or cell spans, under accelerate launch"""
-    storage: str | None = None
-    """what the workers share: a file (one host; by default under outputs/), postgresql://USER:PASSWORD@HOST/DATABASE
-    or grpc://HOST:PORT"""
-    retries: int = 2
-    """times that a trial is tried again after its worker died"""
-    beat: int = 10
-    """seconds between two signs of life of a worker; it counts as dead after six without"""
-
-    @property
-    def place(self) -> str:
-        return self.storage or storages.default_storage()
-
-    def check(self, **least: int) -> None:
-        """Raises InputError for numbers that are too small, and for a launch of several processes."""
-        for name, value in {"workers": 1, "processes_per_trial": 1, "retries": 0, "beat": 1, **least}.items():
-            if getattr(self, name) < value:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {value}")
-        launch.one_process()
 
 
 # --- Workers ---------------------------------------------------------------------------------------------

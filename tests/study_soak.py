@@ -26,6 +26,7 @@ from optuna.trial import Trial, TrialState
 
 from harness import postgres, storages, studies, tracking, trials, workers
 from harness.studies import Queue, Slot
+from harness.tracking import local
 from harness.trials import Plan, Task
 
 PATIENCE_S = 600.0
@@ -39,7 +40,7 @@ def workers_case(folder: Path, trials: int, kills: int, restarts: int, seed: int
     """One study of a VAE on PostgreSQL in `folder`; asserts that each trial ended once, as its run says."""
     folder.chmod(0o755)  # as root PostgreSQL is another user
     draw = random.Random(seed)
-    with postgres.running(folder / "postgres") as url:
+    with postgres.running(folder / "postgres") as url, processes.agent(folder):
         (study,) = processes.start(
             folder, "tune.py", "vae", *FLAGS, "--storage", url, "--trials", str(trials), "--workers", str(workers)
         )
@@ -110,8 +111,10 @@ def check(folder: Path, url: str, trials: int, kills: int) -> None:
         assert (run["tags.trial"], run["tags.attempt"]) == (str(trial.number), str(trial.user_attrs["attempt"]))
         for name, value in trial.params.items():
             assert type(value)(run[f"params.{name}"]) == value
-    for past in slots.values():  # an attempt that got as far as a run was gone on with there
-        assert len({trial.user_attrs["run_id"] for trial in past if "run_id" in trial.user_attrs}) == 1
+    with contextlib.chdir(folder):
+        for past in slots.values():  # an attempt that got as far as a run was gone on with there
+            attempts = [trial.user_attrs["run_id"] for trial in past if "run_id" in trial.user_attrs]
+            assert len(set(map(local.in_the_store, attempts))) == 1
 
 
 # --- Trials that span processes --------------------------------------------------------------------------
@@ -142,7 +145,8 @@ def spanning_case(faults: list[str]) -> None:
             return trials.carry_out(task, trial)
         return workers.span(2, spanning.carry_out, task, slot.name)
 
-    queue.work([Slot(fault) for fault in faults], objective)
+    with processes.agent(Path.cwd()):
+        queue.work([Slot(fault) for fault in faults], objective)
     runs = tracking.read_runs(tracking_uri=uri).set_index("run_id")
     assert set(runs["status"]) <= {"FINISHED", "FAILED", "KILLED"}
     for trial in queue.trials:

@@ -13,6 +13,7 @@ from harness import locks
 from harness.errors import InputError
 from harness.redaction import redacted
 from harness.tracking.addresses import check, database_file, default_uri, exists, shown
+from harness.tracking.moved import mend
 
 MAKING_S = 120.0
 OLD = "out-of-date database schema"
@@ -44,6 +45,7 @@ def _making(uri: str) -> Iterator[None]:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with locks.held(database.with_name(f"{database.name}.lock"), MAKING_S):
+        mend(database)
         yield
 
 

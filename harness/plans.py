@@ -1,0 +1,142 @@
+"""What is asked of a comparison and of a study: their flags, without the engines that do the work."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+
+from harness import arms, classifier, methods, spaces
+from harness.classifier import Config as ClassifierConfig
+from harness.errors import InputError
+from harness.settings import Common, Single
+from harness.tracking.addresses import OUTPUTS
+
+
+@dataclass(frozen=True)
+class Crew(Common):
+    """Who does the work of a study or a comparison."""
+
+    workers: int = 1
+    """workers on this host, a device each; start the same command on other hosts for more"""
+    processes_per_trial: int = 1
+    """processes (GPUs) that one trial or cell spans, under accelerate launch"""
+    storage: str | None = None
+    """what the workers share: a file (one host; by default under outputs/), postgresql://USER:PASSWORD@HOST/DATABASE
+    or grpc://HOST:PORT"""
+    retries: int = 2
+    """times that a trial is tried again after its worker died"""
+    beat: int = 10
+    """seconds between two signs of life of a worker; it counts as dead after six without"""
+
+    @property
+    def place(self) -> str:
+        return self.storage or str(OUTPUTS / "studies.journal")
+
+    def check(self, **least: int) -> None:
+        """Raises InputError for numbers that are too small, and for a launch of several processes."""
+        for name, value in {"workers": 1, "processes_per_trial": 1, "retries": 0, "beat": 1, **least}.items():
+            if getattr(self, name) < value:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {value}")
+        from harness import launch
+
+        launch.one_process()
+
+
+# --- A comparison -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComparisonPlan(Crew):
+    """What is compared."""
+
+    methods: tuple[str, ...] = tuple(methods.names())
+    """generators, a file in harness/methods each"""
+    controls: tuple[str, ...] = arms.CONTROLS
+    """arms that no generator made"""
+    seeds: int = 5
+    """number of seeds: splits, weights, order and noise"""
+    first_seed: int = 0
+    """first of the seeds"""
+    n_real: tuple[int, ...] = (1000,)
+    """numbers of real training images"""
+    filtered: bool = False
+    """whether each generator has a second arm: the samples that a classifier of the same real images agrees with"""
+    amounts: tuple[float, ...] = ()
+    """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
+    shares: tuple[float, ...] = ()
+    """sweep: the synthetic images' shares of a batch"""
+    name: str = "comparison"
+    """name of the parent run"""
+
+
+Hyperparameters = dataclasses.make_dataclass(
+    "Hyperparameters",
+    [("classifier", classifier.Config, classifier.Config())]
+    + [(name, methods.find(name).Config, methods.find(name).Config()) for name in methods.names()],
+    frozen=True,
+)
+Hyperparameters.__module__ = __name__
+
+
+# --- A study ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StudyPlan(Crew):
+    """A study."""
+
+    method: tyro.conf.Positional[str] = ""
+    """ddpm, gan or vae: a file in harness/methods"""
+    trials: int = 24
+    """trials in all; with more, the same command goes on"""
+    objectives: tuple[str, ...] = ("accuracy",)
+    """one or two of accuracy (a classifier's, with the samples), cas, conditional_accuracy, fid, train_seconds,
+    sampling_seconds; all on the validation split"""
+    n_real: int | None = None
+    """real training images; by default all but the validation images"""
+    seeds_per_trial: int = 1
+    """seeds over which a trial's value is the mean; the same for every trial"""
+    steps: int | None = None
+    """steps of every training; by default the method's"""
+    epochs: float | None = None
+    """epochs of every training, no longer searched; by default the method's"""
+    batch_size: int | None = None
+    """images per step; by default the method's"""
+    space: tuple[str, ...] = ()
+    """NAME=low:high[:log] or NAME=a,b: narrower ranges"""
+    fix: tuple[str, ...] = ()
+    """NAME=value: hyperparameters that are not searched"""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """how values are suggested"""
+    pruner: Literal["none", "median", "halving", "hyperband"] | None = None
+    """which trials end early; by default median, with two objectives none"""
+    name: str | None = None
+    """the study's name; by default METHOD-DATASET"""
+    max_failures: int = 5
+    """the study ends when so many trials have failed and none has not; 0 never"""
+    confirm_seeds: int = 5
+    """fresh seeds on which the winner is trained beside the default; 0 for none"""
+    classifier: ClassifierConfig = ClassifierConfig()  # noqa: RUF009
+
+    @property
+    def study(self) -> str:
+        return self.name or f"{self.method}-{self.data_name}"
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters that are not searched because the command says what they are."""
+        given = {name: getattr(self, name) for name in ("steps", "epochs", "batch_size")}
+        given = {name: value for name, value in given.items() if value is not None}
+        return given | spaces.fixed_values(methods.find(self.method).Config, self.fix)
+
+    @property
+    def prunes(self) -> str:
+        """The pruner's name, in PRUNERS."""
+        return self.pruner or ("median" if len(self.objectives) == 1 else "none")
+
+    def single(self, seed: int) -> Single:
+        """What a training of the study has in common with any single run: without the test split, unregistered."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Common)}
+        own = {"experiment_name": self.experiment_name or "studies", "n_real": self.n_real, "seed": seed}
+        return Single(**shared | own, register=False, test=False)

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 import tyro
 
-from harness import cli, evaluation, experiment, launch, sampling, tuning
-from harness.experiment import JUDGES, LOOKS
+from harness import cli, evaluation, experiment, judges, launch, sampling, tuning
+from harness.experiment import LOOKS
 from harness.methods.vae import Config
 from harness.settings import load
 from harness.training import Batches, train
@@ -40,7 +40,7 @@ class Cheap:
         self.num_samples = num_samples
         self.accelerator = launch.accelerator()
         self.dataset = load(self.plan, self.plan.n_real, 0)
-        self.judge, _ = evaluation.judge(self.dataset, JUDGES, self.accelerator)
+        self.judge, _ = judges.judge(self.dataset, self.plan.tracking_uri, self.accelerator)
 
     def __call__(self, trial: optuna.Trial) -> float:
         start = time.process_time()

@@ -113,5 +113,4 @@ def _one_line(framed: str) -> str:
 
 def _refuse(message: str, code: int = 2) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
-    if code:
-        sys.exit(code)
+    sys.exit(code)

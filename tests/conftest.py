@@ -47,7 +47,7 @@ def agent(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
     """A folder to start experiments in, with an empty store and an agent."""
     folder = tmp_path_factory.mktemp("place")
@@ -57,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterat
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launch(place: Path) -> Launch:
     """`launch("experiments/vae.py", "--steps", "5")`: a real process in `place`, its output captured."""
 
@@ -77,7 +77,7 @@ def launch(place: Path) -> Launch:
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def forked(place: Path) -> Launch:
     """The same without the seconds of imports, for experiments: see processes.py."""
 

@@ -161,6 +161,7 @@ class _Agent:
         """A store's, made once; the store is made where it does not exist (sqlite)."""
         if address not in self.clients:
             self.clients[address] = stores.client(address)
+        stores.use(address)
         return self.clients[address]
 
     def _add(self, run: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 
 import mlflow
@@ -16,6 +17,7 @@ from harness.tracking.addresses import check, database_file, default_uri, exists
 from harness.tracking.moved import mend
 
 MAKING_S = 120.0
+VARIABLE = "MLFLOW_TRACKING_URI"
 OLD = "out-of-date database schema"
 UNKNOWN = (400, 404)  # what a store answers to an id that is not one, and to one that it does not have
 
@@ -31,9 +33,19 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
     """A client of a store, which is made where it does not exist (sqlite)."""
     uri = tracking_uri or default_uri()
     check(uri)
-    mlflow.set_tracking_uri(uri)  # by which a model's address is found
+    use(uri)
     with _making(uri), answering(uri):
         return MlflowClient(uri)
+
+
+def use(uri: str) -> None:
+    """Have MLflow look for models in this store. The environment stays what it was: it says which store is the default."""
+    before = os.environ.get(VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    if before is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = before
 
 
 @contextlib.contextmanager

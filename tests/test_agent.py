@@ -76,6 +76,14 @@ def finished_here(store: str) -> Path:
     return run.folder
 
 
+def test_what_ended_with_its_agent_is_closed_by_sync(store: str, tmp_path: Path) -> None:
+    """A container, or a SLURM step, whose processes are all killed at once."""
+    assert said(tmp_path, "killed", code=WITHOUT_MLFLOW + SAYS).returncode == -signal.SIGKILL
+    closing.sync(store)
+    (row,) = tracking.read_runs(tracking_uri=store).to_dict("records")
+    assert (row["status"], losses(store, row["run_id"])) == ("KILLED", LOSSES)
+
+
 def test_a_journal_of_another_host_is_not_declared_dead(store: str, tmp_path: Path) -> None:
     assert said(tmp_path, "killed", code=WITHOUT_MLFLOW + SAYS).returncode == -signal.SIGKILL
     (folder,) = local.folders()

@@ -203,6 +203,21 @@ def test_a_file_that_the_server_does_not_take_holds_back_nothing_and_is_sent_lat
     assert sent(run).aside == {}
 
 
+def test_a_run_begins_while_the_server_is_away(
+    up: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(writing, "END_PATIENCE_S", 1.0)
+    up.kill()
+    inputs.check_store(up.uri, "generators")
+    with started(up.uri) as run:
+        expected = say(run, 0, 50)
+    assert "records are still to be sent" in capsys.readouterr().err
+    up.start()
+    tracking.sync()
+    assert histories(up.uri, run.id, "train/loss") == sorted(expected)
+    assert tracking.get_run(run.id, up.uri)["status"] == "FINISHED"
+
+
 def test_a_store_that_refuses_everything_is_named_before_any_work(gate: Gate) -> None:
     gate.mode = "403"
     with pytest.raises(InputError, match="does not allow it") as refused:

@@ -14,7 +14,7 @@ from harness.tracking import local
 from harness.tracking.addresses import OUTPUTS, exists, shown
 from harness.tracking.searching import Search, experiments_of, row
 from harness.tracking.shipping import deleted
-from harness.tracking.stores import UNKNOWN
+from harness.tracking.stores import UNKNOWN, Failure, is_refusal
 
 CACHE = OUTPUTS / "cache" / "runs"
 
@@ -32,8 +32,13 @@ def answer(asked: Mapping[str, Any], client: Callable[[str], MlflowClient]) -> A
 
 
 def check(store: MlflowClient, experiment: str) -> None:
-    """Raises InputError where no run can be made in an experiment."""
-    known = store.get_experiment_by_name(experiment)
+    """Raises InputError where no run can be made in an experiment; one who is away may come back."""
+    try:
+        known = store.get_experiment_by_name(experiment)
+    except Failure as error:
+        if not is_refusal(error):
+            return
+        raise
     if known is not None and known.lifecycle_stage != "active":
         raise InputError(deleted(known))
 

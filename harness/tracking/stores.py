@@ -39,7 +39,7 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
 
 
 def use(uri: str) -> None:
-    """Have MLflow look for models in this store. The environment stays what it was: it says which store is the default."""
+    """Have MLflow look for models in this store; the environment, which says what the default is, stays what it was."""
     before = os.environ.get(VARIABLE)
     mlflow.set_tracking_uri(uri)
     if before is None:

@@ -1,19 +1,24 @@
 """The downstream classifier: a small CNN. The judge is one of these, trained on all real training images."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from harness.data import Images, to_float
 from harness.errors import InputError
 from harness.methods import ImageShape
+from harness.optimizers import Adam
 from harness.seeding import initial_weights
 from harness.training import Batch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Classifier(nn.Module):
     def prepare(self, accelerator: Accelerator | None) -> None:
         """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
         self.to(accelerator.device if accelerator else "cpu").to(memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.max_lr, betas=(0.7, 0.9), fused=True)
+        optimizer = Adam(self.parameters(), lr=self.config.max_lr, betas=(0.7, 0.9), fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.config.max_lr, total_steps=self.config.steps + 1, cycle_momentum=False
         )
@@ -110,7 +115,11 @@ def predict(
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     mine = images.tensor_split(world)[rank]
     predicted = torch.cat([classifier(to_float(part.to(device))).argmax(1).cpu() for part in mine.split(chunk)])
-    return torch.cat(gather_object([predicted])) if world > 1 else predicted
+    if world == 1:
+        return predicted
+    from accelerate.utils import gather_object
+
+    return torch.cat(gather_object([predicted]))
 
 
 def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:

@@ -3,12 +3,14 @@
 A set is `images` (uint8 [n, C, H, W]) and `labels` (int64 [n]). Models see `to_float(images)` in [-1, 1].
 """
 
+import gzip
 import hashlib
+import math
 import os
 import re
-import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -178,14 +180,25 @@ def stratified_order(labels: Tensor, seed: int, purpose: str) -> Tensor:
 
 
 def _digits() -> tuple[Images, Images]:
-    from sklearn.datasets import load_digits
-
-    pixels, target = load_digits(return_X_y=True)
+    pixels, target = _digits_of_scikit_learn()
     images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
     every = Images(images, torch.from_numpy(target).long())
     order = stratified_order(every.labels, 0, "digits/test")
     num_test = round(len(every) * TEST_SHARE)
     return every[order[num_test:]], every[order[:num_test]]
+
+
+def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels float64 [1797, 64] in 0 … 16 and labels: what `load_digits` reads, without the seconds of its import."""
+    package = find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets/data/digits.csv.gz" if package and package.origin else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits
+
+        return load_digits(return_X_y=True)
+    with gzip.open(file, "rt") as table:
+        rows = np.loadtxt(table, delimiter=",")
+    return rows[:, :-1], rows[:, -1]
 
 
 def _folder(path: Path, side: int, with_test: bool) -> tuple[Images, Images]:
@@ -223,30 +236,28 @@ def _safe_name(path: Path, train: Images) -> str:
 
 
 def _idx(name: str, root: str | None, with_test: bool) -> tuple[Images, Images]:
-    """MNIST and its kin through torchvision, which downloads what is missing."""
+    """MNIST and its kin, where their files are missing downloaded by torchvision."""
     root = root or os.environ.get("HARNESS_DATA_ROOT")
     if not root:
         raise InputError(f"{name} needs a folder for its files: give --data-root or set HARNESS_DATA_ROOT")
-    from torchvision import datasets
-
-    reader = getattr(datasets, IDX_DATASETS[name])
     raw = Path(root) / IDX_DATASETS[name] / "raw"
     if not all((raw / file).is_file() for file in MNIST_FILES):
-        _download(reader, name, root, raw)
-    for file in MNIST_FILES:
-        if with_test or file.startswith("train"):
-            _check_idx(raw / file, MNIST_FILES[file] if name == "mnist" else None)
-    train = reader(root, train=True, download=False)
-    test = reader(root, train=False, download=False) if with_test else train
-    return (
-        Images(train.data.unsqueeze(1), train.targets.long()),
-        Images(test.data.unsqueeze(1), test.targets.long())[: None if with_test else 0],
-    )
+        _download(name, root, raw)
+    known = MNIST_FILES if name == "mnist" else {}
+
+    def part(prefix: str) -> Images:
+        images, labels = (_read_idx(raw / file, known.get(file)) for file in MNIST_FILES if file.startswith(prefix))
+        return Images(images.unsqueeze(1), labels.long())
+
+    train = part("train")
+    return train, part("t10k") if with_test else train[:0]
 
 
-def _download(reader: type, name: str, root: str, raw: Path) -> None:
+def _download(name: str, root: str, raw: Path) -> None:
+    from torchvision import datasets  # whose import takes seconds
+
     try:
-        reader(root, download=True)
+        getattr(datasets, IDX_DATASETS[name])(root, download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{name} is not in {raw} and could not be downloaded ({str(error).splitlines()[0]}); "
@@ -254,8 +265,11 @@ def _download(reader: type, name: str, root: str, raw: Path) -> None:
         ) from error
 
 
-def _check_idx(path: Path, md5: str | None) -> None:
-    """Refuse a file whose magic number, length or (where known) content is not that of the published one."""
+def _read_idx(path: Path, md5: str | None) -> Tensor:
+    """The numbers in a file, uint8 [n, H, W] or, of labels, [n].
+
+    Raises InputError where its magic number, length or (where known) content is not that of the published one.
+    """
     content = path.read_bytes()
     num_dims = 3 if "images" in path.name else 1
     magic = 0x0800 + num_dims  # idx: unsigned bytes, number of dimensions
@@ -263,11 +277,12 @@ def _check_idx(path: Path, md5: str | None) -> None:
     found = int.from_bytes(content[:4])
     if found != magic:
         raise InputError(f"{path} is damaged: its magic number is {found}, not {magic}; fetch the file again")
-    dims = struct.unpack(f">{num_dims}I", content[4:header]) if len(content) >= header else (0,)
-    expected = header + int(np.prod(dims))
+    dims = np.frombuffer(content[4:header], ">u4").tolist() if len(content) >= header else [0]
+    expected = header + math.prod(dims)
     if len(content) != expected or len(content) <= header:
         raise InputError(
             f"{path} is damaged: it has {len(content)} bytes, its header says {expected}; fetch the file again"
         )
     if md5 and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise InputError(f"{path} is damaged: its checksum is not that of the published file; fetch it again")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(dims).copy())

@@ -4,15 +4,17 @@ Real images that neither the judge nor the generator has seen are the reference:
 other half is the floor, or the ceiling: what perfect samples, drawn from the same digits, would get.
 """
 
+from __future__ import annotations
+
 import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,6 +24,9 @@ from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.training import Batches, shown, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0

@@ -1,15 +1,20 @@
 """Folders of images, a class each, as torchvision's ImageFolder knows them; as tensors of one size."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PARTS = ("train", "test")
 
@@ -67,6 +72,8 @@ def read(path: Path, side: int) -> tuple[Tensor, Tensor]:
 
 def _image(path: Path) -> Image.Image:
     """A file as RGB of 8 bits, upright; of 16 bits the upper ones."""
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)

@@ -1,16 +1,20 @@
 """What every run says of itself beside its metrics: tags, params, a description."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 
 from harness import numerics
 from harness.data import Dataset
 from harness.settings import Single
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """Label-balanced sample sets, the same for any number of processes and any batch size."""
 
+from __future__ import annotations
+
 import time
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object, reduce
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.data import Images, to_uint8
 from harness.seeding import Draws
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CHUNK = 500
 """Images per chunk. Part of what a set is: each chunk has a seed of its own."""
@@ -47,6 +50,8 @@ def sample_set(
 
 def _exchange(drawn: dict[int, Tensor], num_images: int, accelerator: Accelerator) -> Tensor:
     """Every process's chunks, put in their places: disjoint parts of a sum of otherwise empty sets."""
+    from accelerate.utils import gather_object, reduce
+
     shapes = gather_object([tuple(part.shape[1:]) for part in drawn.values()])
     images = torch.zeros(num_images, *shapes[0], dtype=torch.uint8, device=accelerator.device)
     for index, part in drawn.items():

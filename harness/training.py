@@ -1,19 +1,23 @@
 """The only training loop: a generator that yields (step, metrics), for every method and the classifier."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from harness.data import Images, to_float
 from harness.errors import InputError
 from harness.seeding import Draws, generator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Batch:
     num_parts: int = 1
     """parts whose gradients are accumulated one after the other"""
 
-    def parts(self) -> Iterator["Batch"]:
+    def parts(self) -> Iterator[Batch]:
         """The batch in `num_parts` equal parts; every image keeps its random numbers."""
         size = len(self.labels) // self.num_parts
         for start in range(0, len(self.labels), size):

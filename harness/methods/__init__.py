@@ -1,17 +1,21 @@
 """The generators: one file, one method. A file that stands here is found; nothing is registered."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from accelerate import Accelerator
 from torch import Tensor
 
 from harness.errors import InputError
 from harness.seeding import Draws
 from harness.training import Batch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,26 @@ The paper's letters: x_0 is an image in [-1, 1], x_t its noised version at t = 0
 1 … T), eps the noise, beta and alpha_bar the schedule.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.methods import ImageShape
 from harness.nets import moving_average
+from harness.optimizers import AdamW
 from harness.seeding import Draws
 from harness.spaces import searched
 from harness.training import Batch, accumulated
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 IMAGE_STD = 0.6  # of pixels in [-1, 1]: MNIST has 0.62; only the size matters
 
@@ -294,9 +299,7 @@ class DDPM(nn.Module):
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.to(accelerator.device)
-        optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True
-        )
+        optimizer = AdamW(self.net.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
         self.wrapped, self.optimizers = [accelerator.prepare(self.net)], [accelerator.prepare(optimizer)]

@@ -5,22 +5,26 @@ Goodfellow et al. 2014 (arXiv:1406.2661), Arjovsky et al. 2017 (arXiv:1701.07875
 arXiv:1707.00683) and D through a projection (Miyato & Koyama 2018, arXiv:1802.05637).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import DynamoBackend
 from torch import Tensor, nn
 
 from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.nets import moving_average
+from harness.optimizers import Adam, RMSprop
 from harness.seeding import Draws
 from harness.spaces import searched
 from harness.training import Batch, accumulated
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class GAN(nn.Module):
         self.average = moving_average(self.G, config.ema_decay)
 
     def prepare(self, accelerator: Accelerator) -> None:
+        from accelerate.utils import DynamoBackend
+
         compiler = accelerator.state.dynamo_plugin
         if self.config.loss == "wgan-gp" and compiler and compiler.backend != DynamoBackend.NO:
             raise InputError(
@@ -163,8 +169,8 @@ class GAN(nn.Module):
             lr = self.config.rmsprop_lr
         weights = [{"params": list(network.parameters()), "initial_lr": lr}]
         if self.config.loss == "wgan":
-            return torch.optim.RMSprop(weights, lr, foreach=True)
-        return torch.optim.Adam(weights, lr, betas=(self.config.beta1, 0.9), fused=True)
+            return RMSprop(weights, lr, foreach=True)
+        return Adam(weights, lr, betas=(self.config.beta1, 0.9), fused=True)
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         for optimizer in self.optimizers:

@@ -4,19 +4,25 @@ The model of an image x with label y is p(x | z, y) p(z), p(z) = N(0, I); the en
 networks see the label, so z is left with what the label does not say: the style.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.methods import ImageShape
+from harness.optimizers import Adam
 from harness.seeding import Draws
 from harness.spaces import searched
 from harness.training import Batch, accumulated
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class VAE(nn.Module):
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.to(accelerator.device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+        optimizer = Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
         self.wrapped, self.optimizers = [accelerator.prepare(self)], [accelerator.prepare(optimizer)]

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data import Dataset, Images, stratified_order, to_float, to_uint8
 from harness.errors import InputError
-from harness.seeding import generator
+from harness.seeding import generator, normal, uniform
 from harness.tracking import inputs
 
 MAX_ROTATION_DEGREES = 12.0
@@ -93,9 +94,9 @@ def control(name: str, real: Images, num_images: int, seed: int) -> Images:
     return Images(torch.cat(chunks), repeated.labels)
 
 
-def _affine(images: Tensor, draw: torch.Generator) -> Tensor:
+def _affine(images: Tensor, draw: np.random.Generator) -> Tensor:
     """A rotation, a scale and a shift of its own for each image [n, C, H, W]; no flips: digits have a side."""
-    unit = torch.rand(4, len(images), generator=draw) * 2 - 1
+    unit = uniform(draw, 4, len(images)) * 2 - 1
     angle = unit[0] * math.radians(MAX_ROTATION_DEGREES)
     scale = 1 + unit[1] * MAX_SCALE
     shift = unit[2:] * 2 * MAX_SHIFT  # the grid's side is 2
@@ -109,5 +110,5 @@ def _affine(images: Tensor, draw: torch.Generator) -> Tensor:
     return F.grid_sample(images - background, grid, padding_mode=padding, align_corners=False) + background
 
 
-def _noise(images: Tensor, draw: torch.Generator) -> Tensor:
-    return images + NOISE_STD * torch.randn(images.shape, generator=draw)
+def _noise(images: Tensor, draw: np.random.Generator) -> Tensor:
+    return images + NOISE_STD * normal(draw, *images.shape)

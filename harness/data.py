@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness import folders
 from harness.errors import InputError
-from harness.seeding import generator
+from harness.seeding import generator, permutation
 
 # md5 of the four uncompressed files as published; torchvision checks only the archives that it downloads.
 MNIST_FILES = {
@@ -174,8 +174,8 @@ def stratified_order(labels: Tensor, seed: int, purpose: str) -> Tensor:
     place = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
-        rank = torch.randperm(len(members), generator=draw).double()
-        place[members] = (rank + torch.rand((), generator=draw)) / len(members)
+        rank = permutation(len(members), draw).double()
+        place[members] = (rank + draw.random()) / len(members)
     return place.argsort(stable=True)
 
 

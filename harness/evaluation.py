@@ -7,7 +7,6 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.classifier import Classifier
 from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
 from harness.methods import ImageShape
+from harness.seeding import generator, permutation
 from harness.training import Batches, shown, train
 
 if TYPE_CHECKING:
@@ -122,18 +122,17 @@ def taught(
     return model.eval()
 
 
-def frechet_distance(judge: Classifier, samples: Images, real: Images, chunk: int = 2000) -> float:
+def frechet_distance(judge: Classifier, samples: Images, real: Images) -> float:
     """FID (Heusel et al. 2017, arXiv:1706.08500, eq. 6) of two sets in the judge's features, at least 0.
 
     It falls with the number of images, so only distances of equally large sets may be compared.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance  # whose import takes seconds
-
-    distance = FrechetInceptionDistance(_Features(judge), sync_on_compute=False).to(next(judge.parameters()).device)
-    for images, is_real in ((real, True), (samples, False)):
-        for part in images.images.split(chunk):
-            distance.update(part.to(distance.device), real=is_real)
-    return float(distance.compute())
+    ours, theirs = (features(judge, of.images).double().cpu() for of in (samples, real))
+    apart = (ours.mean(0) - theirs.mean(0)).square().sum()
+    covariances = [torch.cov(of.T) for of in (ours, theirs)]
+    # The trace of the product's root is the sum of the roots of its eigenvalues, which are real and at least 0.
+    roots = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt().sum()
+    return max(0.0, float(apart + covariances[0].trace() + covariances[1].trace() - 2 * roots))
 
 
 def quality(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> dict[str, float]:
@@ -250,42 +249,42 @@ def _pixels(images: Tensor) -> Tensor:
     return images.cpu().flatten(1).float().div(255)
 
 
+@torch.inference_mode()
 def features(judge: Classifier, images: Tensor, chunk: int = 2000) -> Tensor:
     """The judge's last hidden layer of uint8 images, float [n, hidden]."""
-    extract = _Features(judge)
     device = next(judge.parameters()).device
-    return torch.cat([extract(part.to(device)).float() for part in images.split(chunk)])
+    return torch.cat([judge.features(to_float(part.to(device))).float() for part in images.split(chunk)])
 
 
-def kernel_distance(judge: Classifier, samples: Images, real: Images, chunk: int = 2000) -> float:
+def kernel_distance(judge: Classifier, samples: Images, real: Images) -> float:
     """KID (Bińkowski et al. 2018, arXiv:1801.01401, section 4) of two sets in the judge's features.
 
-    Unbiased, so it does not depend on the number of images and may be negative. Its subsets are drawn with a seed.
+    The mean over KID_SUBSETS pairs of subsets of `squared_discrepancy`. Unbiased, so it does not depend on the number
+    of images and may be negative. The subsets are drawn with a seed.
     """
-    from torchmetrics.image.kid import KernelInceptionDistance
-
-    warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")  # 10 MB
-    size = min(KID_SUBSET, len(samples), len(real))
-    distance = KernelInceptionDistance(_Features(judge), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False)
-    distance = distance.to(next(judge.parameters()).device)
-    for images, is_real in ((real, True), (samples, False)):
-        for part in images.images.split(chunk):
-            distance.update(part.to(distance.device), real=is_real)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return float(distance.compute()[0])
+    ours, theirs = (features(judge, of.images) for of in (samples, real))
+    size = min(KID_SUBSET, len(ours), len(theirs))
+    found = []
+    for number in range(KID_SUBSETS):
+        draw = generator(0, "kid", number)
+        chosen = [of[permutation(len(of), draw)[:size].to(of.device)] for of in (ours, theirs)]
+        found.append(squared_discrepancy(*chosen))
+    return float(torch.stack(found).mean())
 
 
-class _Features(nn.Module):
-    """The judge's last hidden layer, as torchmetrics asks for features: uint8 [n, C, H, W] -> [n, num_features]."""
+def squared_discrepancy(ours: Tensor, theirs: Tensor) -> Tensor:
+    """The unbiased squared maximum mean discrepancy of two sets [n, d] under the kernel (x·y / d + 1)³.
 
-    def __init__(self, judge: Classifier) -> None:
-        super().__init__()
-        self.judge, self.num_features = judge, judge.config.hidden
+    Gretton et al. 2012, lemma 6.
+    """
+    n, width = ours.shape
+    within = [_kernel(of, of, width) for of in (ours, theirs)]
+    apart = [(each.sum(dtype=torch.float64) - each.trace()) / (n * (n - 1)) for each in within]
+    return apart[0] + apart[1] - 2 * _kernel(ours, theirs, width).mean(dtype=torch.float64)
 
-    @torch.inference_mode()
-    def forward(self, images: Tensor) -> Tensor:
-        return self.judge.features(to_float(images))
+
+def _kernel(ours: Tensor, theirs: Tensor, width: int) -> Tensor:
+    return (ours @ theirs.T / width + 1) ** 3
 
 
 def accuracy(model: Classifier, images: Images, accelerator: Accelerator) -> float:

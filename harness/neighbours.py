@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 CHUNK = 1000
+CANDIDATES = 8
+"""By fast distances, of which the exact one decides."""
 MANIFOLD_K = 3
 """Neighbour whose distance is a ball's radius, as in Kynkäänniemi et al. 2019."""
 DENSITY_K = 5
@@ -66,10 +68,19 @@ def radii(points: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
 
 
 def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """The distance (float [n]) of each point to the nearest `among` others, and which that is (int64 [n])."""
-    which = torch.cat([distance.argmin(1) for _, distance in _distances(points, among)])
-    # The fast distances are off by the rounding of squares, which matters where there is next to no distance.
-    return (points - among[which]).norm(dim=1), which
+    """The distance (float [n]) of each point to the nearest `among` others, and which that is (int64 [n]).
+
+    Of equally near ones the first.
+    """
+    found, places = [], []
+    for rows, distance in _distances(points, among):
+        # The fast distances are off by the rounding of squares, on each processor by another one: they name candidates.
+        candidates = distance.topk(min(CANDIDATES, len(among)), largest=False).indices.sort(1).values
+        exact = (points[rows, None] - among[candidates]).norm(dim=2)
+        nearest, place = exact.min(1)
+        found.append(nearest)
+        places.append(candidates.gather(1, place[:, None]).squeeze(1))
+    return torch.cat(found), torch.cat(places)
 
 
 def _distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:

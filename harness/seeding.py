@@ -2,6 +2,10 @@
 
 No generator lives longer than one draw, so no generator's state is ever saved: a resumed run, a run on
 more processes and a set drawn in another order see the same numbers.
+
+The CPU draws with numpy's counter-based Philox (Salmon et al. 2011), whose key is 128 bits of a hash: torch's CPU
+generator keeps 32 bits of a seed, so that of some 65,000 draws two are likely to be equal. On a GPU torch's own is a
+Philox with 64.
 """
 
 import hashlib
@@ -9,26 +13,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
-def seed_for(seed: int, purpose: str, *index: int) -> int:
-    """A 63-bit seed for one purpose: a hash, so that neighbouring seeds and indices share nothing."""
+def key_for(seed: int, purpose: str, *index: int) -> int:
+    """128 bits for one purpose: a hash, so that neighbouring seeds and indices share nothing."""
     text = repr((int(seed), purpose, *map(int, index))).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
 
 
-def generator(seed: int, purpose: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator for one draw."""
-    return torch.Generator(device).manual_seed(seed_for(seed, purpose, *index))
+def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
+    """A fresh generator for one draw on the CPU."""
+    return np.random.Generator(np.random.Philox(key=key_for(seed, purpose, *index)))
+
+
+def permutation(n: int, draw: np.random.Generator) -> Tensor:
+    """0 … n - 1 in a random order, int64 [n]."""
+    return torch.from_numpy(draw.permutation(n))
+
+
+def uniform(draw: np.random.Generator, *shape: int) -> Tensor:
+    """U[0, 1), float32 (torch's default, of 24 bits) [*shape]."""
+    return torch.from_numpy(draw.random(shape, dtype=np.float32)).to(torch.get_default_dtype())
+
+
+def normal(draw: np.random.Generator, *shape: int) -> Tensor:
+    """N(0, 1), float32 (torch's default) [*shape]."""
+    return torch.from_numpy(draw.standard_normal(shape, dtype=np.float32)).to(torch.get_default_dtype())
 
 
 @contextmanager
 def initial_weights(seed: int, purpose: str) -> Iterator[None]:
     """Networks built inside get weights that depend on (seed, purpose) alone; global state is left as it was."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, purpose))
+        torch.manual_seed(key_for(seed, purpose) >> 65)  # of which torch keeps 32 bits: enough for a draw a network
         yield
 
 
@@ -51,26 +71,41 @@ class Draws:
     device: torch.device
     source: torch.device | str = "cpu"
 
-    def _generator(self, name: str) -> torch.Generator:
-        return generator(self.seed, f"{self.purpose}/{name}", self.index, device=self.source)
-
     def normal(self, name: str, *shape: int) -> Tensor:
         """N(0, 1), float32 [share, *shape]."""
-        drawn = torch.randn(self.size, *shape, generator=self._generator(name), device=self.source)
-        return drawn[self.share].to(self.device)
+        if self._on_cpu:
+            return self._kept(normal(self._here(name), self.size, *shape))
+        return self._kept(torch.randn(self.size, *shape, generator=self._there(name), device=self.source))
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """U[0, 1), float32 [share, *shape]."""
-        drawn = torch.rand(self.size, *shape, generator=self._generator(name), device=self.source)
-        return drawn[self.share].to(self.device)
+        return self._kept(self._uniform(name, *shape))
 
     def stratified(self, name: str) -> Tensor:
         """U[0, 1), float32 [share], one in each of `size` equal stretches: less spread in a batch's mean."""
         place = torch.arange(self.size, device=self.source)
-        drawn = (place + torch.rand(self.size, generator=self._generator(name), device=self.source)) / self.size
-        return drawn[self.share].clamp(max=1 - 2**-24).to(self.device)
+        return self._kept((place + self._uniform(name)) / self.size).clamp(max=1 - 2**-24)
 
     def integers(self, name: str, high: int) -> Tensor:
         """Uniform over 0 … high - 1, int64 [share]."""
-        drawn = torch.randint(high, (self.size,), generator=self._generator(name), device=self.source)
+        if self._on_cpu:
+            return self._kept(torch.from_numpy(self._here(name).integers(high, size=self.size)))
+        return self._kept(torch.randint(high, (self.size,), generator=self._there(name), device=self.source))
+
+    def _uniform(self, name: str, *shape: int) -> Tensor:
+        if self._on_cpu:
+            return uniform(self._here(name), self.size, *shape)
+        return torch.rand(self.size, *shape, generator=self._there(name), device=self.source)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return torch.device(self.source).type == "cpu"
+
+    def _here(self, name: str) -> np.random.Generator:
+        return generator(self.seed, f"{self.purpose}/{name}", self.index)
+
+    def _there(self, name: str) -> torch.Generator:
+        return torch.Generator(self.source).manual_seed(key_for(self.seed, f"{self.purpose}/{name}", self.index) >> 65)
+
+    def _kept(self, drawn: Tensor) -> Tensor:
         return drawn[self.share].to(self.device)

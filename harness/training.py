@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from harness.data import Images, to_float
 from harness.errors import InputError
-from harness.seeding import Draws, generator
+from harness.seeding import Draws, generator, permutation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -108,7 +108,7 @@ def positions(num_images: int, count: int, seed: int, source: int, step: int) ->
 @lru_cache(maxsize=8)
 def epoch_order(num_images: int, seed: int, source: int, epoch: int) -> Tensor:
     """The order (int64 [num_images]) in which one epoch passes over a set."""
-    return torch.randperm(num_images, generator=generator(seed, "order", source, epoch))
+    return permutation(num_images, generator(seed, "order", source, epoch))
 
 
 def num_steps(steps: int, epochs: float, num_images: int, batch_size: int) -> int:

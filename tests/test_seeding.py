@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.seeding import Draws, generator, initial_weights, seed_for
+from harness.seeding import Draws, generator, initial_weights, key_for, uniform
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_every_seed_purpose_and_index_draws_something_else() -> None:
     others = [draws(whole, seed=1), draws(whole, index=1)]
     assert not any(torch.equal(first, other.normal("eps", 4)) for other in others)
     assert not torch.equal(first, draws(whole).normal("z", 4))
-    assert seed_for(1, "a", 23) != seed_for(12, "a", 3)
+    assert key_for(1, "a", 23) != key_for(12, "a", 3)
 
 
 def test_stratified_draws_fall_one_into_each_stretch() -> None:
@@ -49,4 +49,10 @@ def test_initial_weights_leave_the_global_generator_alone() -> None:
 
 
 def test_a_generator_is_fresh_each_time() -> None:
-    assert torch.equal(torch.rand(3, generator=generator(5, "a")), torch.rand(3, generator=generator(5, "a")))
+    assert torch.equal(uniform(generator(5, "a"), 3), uniform(generator(5, "a"), 3))
+
+
+def test_every_bit_of_a_key_counts() -> None:
+    """Of 200,000 draws no two are equal: with 32 bits some four would be."""
+    firsts = {int(generator(0, "order", index).integers(2**63)) for index in range(200_000)}
+    assert len(firsts) == 200_000

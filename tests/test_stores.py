@@ -85,7 +85,17 @@ def test_artifacts_without_a_way_hold_back_nothing(store: str, tmp_path: Path, p
 # --- Paths and names are data ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["per%25cent", "a b#c?d", "größe", os.fsdecode(b"no \xff utf-8")], ids=ascii)
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would write its artifacts elsewhere, without a word."""
+    folder = tmp_path / os.fsdecode(b"no \xff text")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="whose name is no text in UTF-8"):
+        inputs.check_store("sqlite:///outputs/mlflow.db", "generators")
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["per%25cent", "a b#c?d", "größe"], ids=ascii)
 def test_a_folder_may_have_any_name(name: str, empty_store: Path, tmp_path: Path) -> None:
     folder = tmp_path / name
     (folder / "outputs").mkdir(parents=True)

@@ -103,6 +103,12 @@ def _check_file(uri: str) -> None:
     if file.is_dir():
         raise InputError(f"{uri} is a folder; a sqlite store is a file, such as {uri.rstrip('/')}/mlflow.db")
     try:
+        str(file.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{str(file.absolute())!a}: MLflow cannot write into a folder whose name is no text in UTF-8"
+        ) from error
+    try:
         if file.is_file():
             with file.open("rb") as opened:
                 head = opened.read(16)

@@ -13,18 +13,16 @@ About 15 s, most of it imports. It prints, and writes to outputs/tables (with CS
 A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-
 from analysis import marks, runs, statistics
+from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
 from analysis.tables import Table, folder, number, p_value, seconds, seeds, with_interval

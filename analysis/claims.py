@@ -6,17 +6,17 @@ About 15 s. A claim holds where the whole 95 % interval is on its side, does not
 other or leaves no room for a tenth of a point, and cannot be told otherwise.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pandas as pd
-
 from analysis import curves, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS, pairs
+from analysis.lazily import np, pd
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table
@@ -73,7 +73,7 @@ def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Pa
     pages.show([section(findings(cells, weak, gradients), gradients)], out, "no claim")
 
 
-def section(found: Sequence["Finding"], gradients: pd.DataFrame | None = None) -> Section:
+def section(found: Sequence[Finding], gradients: pd.DataFrame | None = None) -> Section:
     """The claims' part of the report."""
     drawn = {} if gradients is None else {"gradients": (curves.plot(gradients, "gradient norm"), GRADIENTS)}
     return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))}, pictures=drawn)

@@ -17,19 +17,15 @@ About 15 s, most of it imports. It prints, and writes to outputs/tables (with CS
     |      100 |         600 | affine        | +3.26 [+2.64, +3.88] | ddpm            | +1.68 [+0.92, +2.44] |
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS
+from analysis.lazily import Axes, Figure, NDArray, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, seconds, with_interval

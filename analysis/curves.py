@@ -5,14 +5,14 @@
 About 15 s. Writes a picture and its numbers to outputs/tables/curves.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
-import pandas as pd
-import seaborn as sns
 import tyro
-from matplotlib.figure import Figure
 
 from analysis import runs
+from analysis.lazily import Figure, pd, sns
 from harness import cli, tracking
 from harness.errors import InputError
 

@@ -17,18 +17,15 @@ picture of the learning curves:
 A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
-
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
+from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, number, with_interval
@@ -221,6 +218,8 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 
 def plot(paired: pd.DataFrame) -> Figure:
     """Test error by the number of real images, both axes logarithmic: a line with 95 % band per arm. From `pairs`."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
     errors = paired.assign(error_percent=100 - paired["augmented_percent"])
     arms = errors["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
     sizes = sorted(errors["n_real"].unique())

@@ -3,12 +3,12 @@
 Controls are not marked: they are made of copies.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
-import numpy as np
-import pandas as pd
-
 from analysis import runs, tables
+from analysis.lazily import np, pd
 
 SIGNS = {"collapsed": "†", "copies": "‡"}
 

@@ -1,16 +1,15 @@
 """One HTML file that asks the network for nothing: its style, its pictures and its policy are in it."""
 
+from __future__ import annotations
+
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
-
 from analysis import tables
+from analysis.lazily import Figure, Image, pd
 from analysis.tables import Table
 from harness.errors import InputError
 

@@ -9,16 +9,14 @@ map per n_real), a row per (n_real, arm) and a column per class: the mean gain i
 golden/per_digit.md shows it. The CSV has the conditional accuracy of each class besides, where it was logged.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-
 from analysis import accuracy_table, marks, pages, runs, statistics
+from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, Source
 from analysis.tables import Table, with_interval

@@ -10,16 +10,15 @@ correlation of each figure with the gain, a row per figure, a column per n_real 
 golden/quality.md and golden/quality_vs_gain.md show both.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-
 from analysis import accuracy_table, marks, pages, runs, statistics
+from analysis.lazily import Figure, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, Source
 from analysis.tables import Table, with_interval

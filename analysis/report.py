@@ -7,11 +7,11 @@ About 30 s. With both, the cells of the comparisons are added to the rows of the
 The page asks the network for nothing.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from analysis import (
     accuracy_table,
@@ -27,6 +27,7 @@ from analysis import (
     sweeps,
 )
 from analysis.claims import Besides
+from analysis.lazily import pd
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, folder
@@ -89,7 +90,7 @@ def provenance(cells: pd.DataFrame) -> list[str]:
     return [
         f"Data set {listed('dataset')}. Seeds by n_real: {'; '.join(seeds)}. {len(cells)} classifiers.",
         f"Judge {listed('judge', 12)}. Commits {listed('commit', 10)}. Machines: {listed('host')} ({listed('device')}; "
-        f"{listed('numerics')}).",
+        f"{listed('mixed_precision')}).",
         f"All of it took {device_seconds(cells) / 3600:.1f} device-hours, trainings and sampling.",
     ]
 

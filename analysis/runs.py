@@ -1,12 +1,12 @@
 """Logged runs as plain typed tables: the only reading of runs in the analyses."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
+from analysis.lazily import np, pd
 from harness import tracking
 from harness.errors import InputError
 
@@ -14,6 +14,8 @@ BASELINE = "none"
 CONTROLS = ("duplicate", "affine", "noise")
 FILTERED = "-filtered"
 """How the name of an arm ends that has only the samples that a classifier agrees with."""
+FIRST_NUMERICS = "1"
+"""The version of the numerics of runs that name none."""
 NO_ARM = "no cell of an arm beside none: run experiments/compare.py with --methods or --controls"
 
 TAGS = ("method", "dataset", "n_real", "seed", "judge")
@@ -37,7 +39,9 @@ LATER = {
     "commit": "tags.mlflow.source.git.commit",
     "host": "tags.host",
     "device": "params.device_name",
-    "numerics": "params.precision",
+    "numerics": "tags.numerics",
+    "generator_commit": "tags.generator_commit",
+    "mixed_precision": "params.precision",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }
@@ -50,7 +54,8 @@ GROUPS = {
 }
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
-         "device", "numerics"]  # fmt: skip
+         "device", "numerics", "generator_commit",
+         "mixed_precision"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
 
@@ -188,8 +193,10 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 def checked(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells themselves. Raises InputError where they cannot stand in one table."""
-    for tag, kind in (("dataset", "data sets"), ("judge", "judges")):
-        values = sorted(cells[tag].unique())
+    kinds = (("dataset", "data sets"), ("judge", "judges"), ("numerics", "versions of the numerics"))
+    for tag, kind in kinds:
+        known = cells.get(tag, pd.Series(dtype=object)).astype(object)
+        values = sorted(known.where(known.notna(), FIRST_NUMERICS).astype(str).unique())
         if len(values) > 1:
             raise InputError(f"cells of {len(values)} {kind} in one comparison ({', '.join(values)}); "
                              "compare each on its own")  # fmt: skip

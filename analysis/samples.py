@@ -4,15 +4,13 @@ Part of the report. The pictures are artifacts of the generators' runs, so they 
 from a file of rows alone shows those that stand in its folder from before.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.image
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
-
 from analysis import runs
+from analysis.lazily import Figure, np, pd
 from analysis.pages import Section
 from analysis.runs import Source
 from harness import tracking
@@ -52,6 +50,8 @@ def sheets(cells: pd.DataFrame, name: str, tracking_uri: str | None = None) -> d
     for cell in cells.itertuples():
         try:
             with tracking.fetched(str(cell.samples_run), f"pictures/{name}.png", tracking_uri) as path:
+                import matplotlib.image
+
                 found[cell.n_real, cell.method] = matplotlib.image.imread(path)
         except InputError:
             continue  # runs of before had fewer pictures

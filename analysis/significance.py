@@ -10,15 +10,15 @@ About 20 s, most of it imports. It prints a table, and writes it to outputs/tabl
 A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
+from analysis.lazily import np, pd
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, number, p_value, with_interval

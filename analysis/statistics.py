@@ -5,17 +5,15 @@ vary, there is no estimate of the spread, so no interval and no p-value; these a
 over a few seeds does not mean that the next seed brings the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
+from analysis.lazily import ArrayLike, NDArray, np, stats
 
 # Metrics are often computed in float32: a spread below its rounding is no spread.
-ROUNDING = 4 * float(np.finfo(np.float32).eps)
+ROUNDING = 4 * 2.0**-23
 
 
 class Interval(NamedTuple):
@@ -69,6 +67,8 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     corrected = vector(p).copy()
     tested = ~np.isnan(corrected)
     if tested.any():
+        from statsmodels.stats.multitest import multipletests
+
         corrected[tested] = multipletests(corrected[tested], method="holm")[1]
     return corrected
 
@@ -204,6 +204,8 @@ def detectable_effect(differences: ArrayLike, power: float = 0.8, alpha: float =
     sample = vector(differences)
     if len(sample) < 2 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
         return np.nan
+    from statsmodels.stats.power import TTestPower
+
     return float(TTestPower().solve_power(nobs=len(sample), power=power, alpha=alpha) * sample.std(ddof=1))
 
 

@@ -14,26 +14,27 @@ A trial is a slot of the study, in the state of its last attempt. Attempts befor
 stopped, are counted apart.
 """
 
+from __future__ import annotations
+
 import html
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import tyro
-from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution
-from tabulate import tabulate
 
-from analysis import pages, study_plots
-from analysis.study_reading import Reading, counted, read
+from analysis import pages
+from analysis.lazily import Figure, confirmation, optuna, pd, storages, studies, study_plots, study_reading, tabulate
 from analysis.tables import folder, seconds
-from harness import cli, storages, studies, tracking
-from harness.confirmation import Confirmation, confirmation
+from harness import cli, tracking
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from analysis.study_reading import Reading
+    from harness.confirmation import Confirmation
 
 STEADY_TRIALS = 50
 """Complete trials from which on PED-ANOVA's best tenth has the five trials that its authors ask for."""
@@ -54,9 +55,9 @@ def main(
         out: folder for the files; by default outputs/tables/studies/STUDY
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
-    reading = read(studies.read(study, storage))
+    reading = study_reading.read(studies.read(study, storage))
     place = storage or storages.default_storage()
-    confirmed = confirmation(reading.name, storages.open_storage(place, create=False))
+    confirmed = confirmation.confirmation(reading.name, storages.open_storage(place, create=False))
     out = folder(out or Path("outputs/tables/studies") / reading.name.replace("/", "_"))
     paths = write(reading, confirmed, out)
     print(markdown(reading, confirmed), end="")
@@ -133,7 +134,11 @@ def table(reading: Reading) -> list[list[str]]:
 
 def aligned(reading: Reading) -> list[str]:
     """`left` or `right` for each heading: words and numbers."""
-    choices = {name for name, among in reading.parameters.items() if isinstance(among, CategoricalDistribution)}
+    choices = {
+        name
+        for name, among in reading.parameters.items()
+        if isinstance(among, optuna.distributions.CategoricalDistribution)
+    }
     words = choices | {"state", "front", "worker", "reason"}
     return ["left" if heading in words else "right" for heading in headings(reading)]
 
@@ -142,7 +147,7 @@ def markdown(reading: Reading, confirmed: Confirmation | None) -> str:
     """The trials as aligned Markdown, with what they came to."""
     rows = [[text.replace("|", "\\|") for text in row] for row in table(reading)]
     body = tabulate(rows, headings(reading), "pipe", disable_numparse=True, colalign=aligned(reading))
-    under = [f"{counted(reading.attempts)}.", best_words(reading), confirmed_words(reading, confirmed)]
+    under = [f"{study_reading.counted(reading.attempts)}.", best_words(reading), confirmed_words(reading, confirmed)]
     return "\n\n".join([body, *under]) + "\n"
 
 
@@ -257,7 +262,7 @@ def page(reading: Reading, confirmed: Confirmation | None, shown: Mapping[str, P
 def _summary(reading: Reading, confirmed: Confirmation | None) -> list[str]:
     run = reading.winner["run_id"]
     return [
-        f"{counted(reading.attempts)}.",
+        f"{study_reading.counted(reading.attempts)}.",
         best_words(reading) + (f" Its run is {run}." if run else ""),
         confirmed_words(reading, confirmed),
     ]

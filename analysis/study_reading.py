@@ -1,5 +1,7 @@
 """A hyperparameter study as plain typed frames: the only reading of studies in the analyses."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -7,13 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import optuna
-import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.lazily import optuna, pd
 from harness import studies
 from harness.confirmation import best
 from harness.errors import InputError

@@ -14,17 +14,14 @@ table for the amounts and one for the shares, where there are cells of them:
     |      100 | ddpm   |     20 (whole set) |    2,000 |   5 | 89.28 [88.59, 89.97] | +1.68 [+0.92, +2.44] |
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-
 from analysis import accuracy_table, pages, statistics, tables
 from analysis.accuracy_table import BASELINE
+from analysis.lazily import Axes, Figure, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, with_interval
@@ -210,6 +207,8 @@ def plot(found: dict[str, pd.DataFrame]) -> Figure:
 
 def draw(panel: Axes, table: pd.DataFrame, sweep: str, colours: dict[str, tuple[float, float, float]]) -> None:
     """One panel: a line per method."""
+    from matplotlib.ticker import NullLocator
+
     panel.axhline(0, color="0.6", linewidth=1, zorder=0)
     for place, (method, own) in enumerate(table.groupby("method")):
         reach = own[["gain_low_points", "gain_high_points"]].sub(own["gain_points"], axis=0).abs().fillna(0.0)

@@ -1,5 +1,7 @@
 """Tables as Markdown and LaTeX, and the words in their cells. What a number is stands in the analyses."""
 
+from __future__ import annotations
+
 import html
 import math
 import re
@@ -7,9 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from tabulate import tabulate
-
+from analysis.lazily import pd, tabulate
 from harness.errors import InputError
 
 LONG = 40  # characters, from which a column of words is broken into lines on a page

@@ -7,6 +7,8 @@ and logs it as a run of the MLflow experiment `benchmarks`. The two sides of a p
 each; the ratio is taken turn by turn, so that a slow minute of the machine meets both sides.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import time
 from collections import Counter
@@ -15,11 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -31,8 +32,11 @@ from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.resumable import Progress, resumable
 from harness.seeding import Draws
-from harness.tracking import Run
+from harness.tracking.writing import Run
 from harness.training import Batch, Batches, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FOREVER = 1_000_000  # more steps than any block gets to
 WARM_UP_S = 0.3
@@ -99,6 +103,8 @@ def main(plan: Plan = Plan()) -> None:
     """Measure every pair, print the table and log it."""
     if plan.repeats < 1 or plan.seconds <= 0:
         raise InputError("--repeats and --seconds must be above 0")
+    from accelerate import Accelerator
+
     accelerator = Accelerator(mixed_precision=plan.precision)
     if accelerator.num_processes > 1:
         raise InputError("the benchmark is for one process; start it with python, not with a launcher")
@@ -177,7 +183,7 @@ def training(model: Any, batches: Batches, amount: float) -> Work:
 # --- DDPM beside diffusers -------------------------------------------------------------------------------
 
 
-def diffusion(ddpm: Any, reference: "Reference", batches: Batches) -> Iterator[Pair]:
+def diffusion(ddpm: Any, reference: Reference, batches: Batches) -> Iterator[Pair]:
     """Training over the same tensor batches, so that network and update differ; ours averages its weights besides.
 
     Sampling by DPM-Solver++ without guidance and by ancestral steps, counted in passes of an image through the net.

@@ -8,24 +8,26 @@ training, looking and scoring until a search has a result that good, on one thre
 on the machine does not change. Prints a table, writes every trial as CSV.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import optuna
-import pandas as pd
 import torch
 import tyro
 
-from harness import cli, evaluation, experiment, judges, launch, sampling, tuning
+from harness import cli, evaluation, experiment, judges, launch, sampling
 from harness.experiment import LOOKS
 from harness.methods.vae import Config
+from harness.plans import StudyPlan as Plan
 from harness.settings import load
 from harness.training import Batches, train
-from harness.trials import PRUNERS, Plan
-from harness.tuning import SAMPLERS
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
 
 SEARCHES = {"random": ("random", "none"), "tpe, pruned": ("tpe", "median")}
 BEST_SHARE = 0.1
@@ -51,7 +53,11 @@ class Cheap:
 
     def _trained(self, trial: optuna.Trial) -> float:
         assert self.plan.steps
-        config = dataclasses.replace(Config(steps=self.plan.steps), **tuning.suggested(self.plan, trial))
+        import optuna
+
+        from harness.trials import suggested
+
+        config = dataclasses.replace(Config(steps=self.plan.steps), **suggested(self.plan, trial))
         model = experiment.build("vae", config, evaluation.image_shape(self.dataset), 0)
         model.prepare(self.accelerator)
         batches = Batches((self.dataset.real, config.batch_size), seed=0, accelerator=self.accelerator)
@@ -77,6 +83,13 @@ def main(repeats: int = 20, trials: int = 30, steps: int = 200, num_samples: int
         steps: training steps of a trial
         num_samples: images that are scored
     """
+    import numpy as np
+    import optuna
+    import pandas as pd
+
+    from harness.trials import PRUNERS
+    from harness.tuning import SAMPLERS
+
     torch.set_num_threads(1)
     objective, rows = Cheap(steps, num_samples), []
     for repeat in range(repeats):
@@ -96,6 +109,9 @@ def main(repeats: int = 20, trials: int = 30, steps: int = 200, num_samples: int
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Per search: device-seconds until its first result of random search's best tenth, median [quartiles], and more."""
+    import numpy as np
+    import pandas as pd
+
     done = frame["state"] == "COMPLETE"
     mark = frame.loc[done & (frame["search"] == "random"), "fid"].quantile(BEST_SHARE)
     frame = frame.assign(spent=frame.groupby(["search", "repeat"])["device_seconds"].cumsum())

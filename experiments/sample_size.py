@@ -7,11 +7,11 @@ CAS takes the most. It prints a table and writes it as CSV: a figure that moves 
 the one of real images does so for the number, not for the samples.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from harness import arms, classifier, cli, evaluation, judges, launch
 from harness.data import Images, stratified_order
@@ -40,6 +40,8 @@ def main(settings: Settings = Settings()) -> None:
     if not settings.numbers or min(settings.numbers) < evaluation.MINIMUM:
         raise InputError(f"--numbers must be {evaluation.MINIMUM} or more, such as 100 1000 10000")
     settings.out.parent.mkdir(parents=True, exist_ok=True)
+    import pandas as pd
+
     table = pd.DataFrame(rows(settings))
     table.to_csv(settings.out, index=False, float_format="%.6g", lineterminator="\n")
     print(table.to_markdown(index=False, floatfmt=".4g"))

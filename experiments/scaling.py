@@ -8,21 +8,24 @@ About a minute each on two CPU cores. Prints two tables and logs them as a run o
 `benchmarks`. The global batch is the same for any number of processes.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from tqdm import trange
 
 from harness import cli, data, evaluation, experiment, launch, methods, tracking
 from harness.errors import InputError
 from harness.training import Batches, train
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FOREVER = 1_000_000
 WARM_UP = 3
@@ -91,6 +94,8 @@ def blocks(model: Any, batches: Batches, accelerator: Accelerator, plan: Plan) -
     seconds_for(WARM_UP)
     found = [math.ceil(plan.seconds / (seconds_for(WARM_UP) / WARM_UP))]
     if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
         broadcast_object_list(found)
     turns = trange(
         plan.repeats, desc=type(model).__name__, delay=2, disable=None if accelerator.is_main_process else True

@@ -1,9 +1,15 @@
 """What a run shows to the eye: sample grids and confusion matrices."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
@@ -21,6 +27,7 @@ def grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
 def confusion(matrix: Tensor) -> Figure:
     """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured."""
     import seaborn
+    from matplotlib.figure import Figure
 
     counts = matrix.numpy()
     figure = Figure(figsize=(5, 4.4), layout="constrained")

@@ -18,7 +18,6 @@ import optuna
 import pandas as pd
 import pytest
 import ui_pictures
-from mlflow import MlflowClient
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from PIL import Image
@@ -27,7 +26,7 @@ from servers import free_port, installed
 from analysis import studies as page
 from analysis import study_plots as plots
 from analysis.study_reading import Reading, counted, read
-from harness import cli, dashboard, storages
+from harness import cli, dashboard, storages, tracking
 from harness.confirmation import confirmation
 from harness.errors import InputError
 
@@ -333,14 +332,14 @@ def test_a_browser_shows_the_page_and_asks_for_nothing(shown: Shown) -> None:
 
 
 def test_the_command_reads_the_one_study_and_adds_its_files_to_its_run(
-    study: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture
+    study: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture, store: str
 ) -> None:
     confirmed([0.93, 0.95, 0.94], [0.92, 0.92, 0.92])
     make("comparison").set_user_attr("definition", {"comparison": "abc"})
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = tracking.client(store)
     experiment = client.create_experiment("studies", (tmp_path / "artifacts").as_uri())
     study.set_user_attr("parent_run", client.create_run(experiment).info.run_id)
-    page.main(storage="studies.journal", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    page.main(storage="studies.journal", tracking_uri=store)
     out, err = capsys.readouterr()
     assert "on 3 fresh seeds not shown to differ" in out
     assert out.endswith("page: outputs/tables/studies/gan/study.html\n")

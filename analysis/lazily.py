@@ -1,0 +1,49 @@
+"""The libraries that the analyses compute and draw with, each imported when it is first used.
+
+Their imports take seconds, which nobody should wait for who asks for `--help`, mistypes a flag, or draws no picture.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optuna
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+    from PIL import Image
+    from scipy import stats
+    from tabulate import tabulate
+
+    from analysis import study_plots, study_reading
+    from harness import confirmation, storages, studies
+else:
+
+    class _Lazy:
+        """A module, or a thing in it."""
+
+        def __init__(self, module: str, name: str | None = None) -> None:
+            self._place = module, name
+
+        def _found(self) -> Any:
+            module, name = self._place
+            found = import_module(module)
+            return getattr(found, name) if name else found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._found(), name)
+
+        def __call__(self, *arguments: Any, **named: Any) -> Any:
+            return self._found()(*arguments, **named)
+
+    np, pd, sns, optuna, stats = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna", "scipy.stats"))
+    Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
+    study_plots, study_reading = map(_Lazy, ("analysis.study_plots", "analysis.study_reading"))
+    confirmation, storages, studies = map(_Lazy, ("harness.confirmation", "harness.storages", "harness.studies"))
+    Axes = ArrayLike = NDArray = Any  # for annotations alone
+
+__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "sns", "stats",
+           "storages", "studies", "study_plots", "study_reading", "tabulate"]  # fmt: skip

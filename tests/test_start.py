@@ -1,0 +1,75 @@
+"""Nobody imports what they do not use: what each command has imported when it ends, in a fresh process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import ROOT, environment
+
+HEAVY = {"torch", "accelerate", "mlflow", "pandas", "numpy", "scipy", "sklearn", "seaborn", "matplotlib", "statsmodels",
+         "optuna", "torchvision", "torchmetrics", "diffusers", "sqlalchemy"}  # fmt: skip
+SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
+ANALYSES = sorted(path.stem for path in (ROOT / "analysis").glob("*.py") if "cli.main(" in path.read_text())
+ROWS = ROOT / "analysis/results/mnist/rows.csv"
+COMMANDS: dict[str, tuple[list[str], set[str]]] = {
+    "a script's --help": ([f"{ROOT}/experiments/{name} --help" for name in SCRIPTS], {"torch", "numpy"}),
+    "an analysis' --help": ([f"analysis.{name} --help" for name in ANALYSES], set()),
+    "a mistyped flag": ([f"analysis.{name} --no-such-flag" for name in ANALYSES], set()),
+    "the tracking's --help": ([f"harness.tracking{command} --help" for command in ("", " sync", " reap")], set()),
+    "the server's --help": (["harness.server --help"], set()),
+    "tables of rows": (
+        [f"analysis.{name} --rows {ROWS} --out {{folder}}" for name in ("claims", "significance")],
+        {"pandas", "numpy", "scipy", "statsmodels"},
+    ),
+}
+"""Commands of a kind, run one after the other in one process, and which of the heavy packages they may import."""
+
+REPORT = """
+import json, runpy, sys
+for command in sys.argv[1:]:
+    sys.argv = command.split()
+    try:
+        if sys.argv[0].endswith(".py"):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit:
+        pass
+print("\\n" + json.dumps(sorted({module.partition(".")[0] for module in sys.modules})))
+"""
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_command_imports_no_more_than_it_may(kind: str, tmp_path: Path) -> None:
+    commands, allowed = COMMANDS[kind]
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, *(command.format(folder=tmp_path) for command in commands)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = set(json.loads(done.stdout.splitlines()[-1]))
+    assert imported & HEAVY <= allowed
+
+
+TRAINS = """
+import sys
+from harness import experiment
+from harness.methods import ddpm, gan, vae
+from harness.settings import Single
+for name, method in {"ddpm": ddpm, "gan": gan, "vae": vae}.items():
+    experiment.generator(name, method.Config(steps=2, batch_size=16), Single(n_real=100, num_synthetic=40))
+heavy = {"mlflow", "pandas", "torchvision", "torchmetrics", "sqlalchemy", "sklearn", "optuna"}
+print(sorted(heavy & {*sys.modules}), "torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.usefixtures("store", "agent")
+def test_a_training_imports_neither_mlflow_nor_a_compiler(tmp_path: Path) -> None:
+    """From its first line to its last, pictures, scores and tracking included."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINS],
+        cwd=tmp_path, env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] False"

@@ -39,9 +39,9 @@ LATER = {
     "commit": "tags.mlflow.source.git.commit",
     "host": "tags.host",
     "device": "params.device_name",
+    "mixed_precision": "params.precision",
     "numerics": "tags.numerics",
     "generator_commit": "tags.generator_commit",
-    "mixed_precision": "params.precision",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }

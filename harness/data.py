@@ -195,7 +195,8 @@ def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     if file is None or not file.is_file():
         from sklearn.datasets import load_digits
 
-        return load_digits(return_X_y=True)
+        pixels, target = load_digits(return_X_y=True)
+        return np.asarray(pixels), np.asarray(target)
     with gzip.open(file, "rt") as table:
         rows = np.loadtxt(table, delimiter=",")
     return rows[:, :-1], rows[:, -1]

@@ -1,6 +1,7 @@
 """Kill trainings at every kind of moment, go on, and compare bit for bit with one that was never killed.
 
-First the tracking server is killed under a training: the store must have everything once, with its time.
+First trainings and agents of one folder are killed at random, then the tracking server under a training: the store must
+have everything once, with its time, and no run left open.
 
     python tests/soak.py --kills 10
 
@@ -24,10 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import processes
+import psutil
 from processes import ForkServerProcess, wait
 from servers import TrackingServer
 
 from harness import journal
+from harness.tracking import local
 from harness.tracking.local import Sent
 
 STEPS, EVERY = 120, 20
@@ -257,6 +260,83 @@ def _stored_once(folder: Path, database: Path) -> dict[tuple[str, int], float]:
     return {(key, step): value for key, step, value, _ in rows}
 
 
+def agents(number: int, seed: int) -> Iterator[tuple[str, str]]:
+    """Trainings and agents of one folder, killed at random moments, some while their server is away.
+
+    Nobody calls a command: what is left open is closed, and what is unsent is sent, by the agent of the next run.
+    """
+    if not number:
+        return
+    with tempfile.TemporaryDirectory() as place:
+        folder, draw = Path(place), random.Random(seed)
+        server = TrackingServer(folder)
+        server.start()
+        wanted = ["--n-real", "200", "--batch-size", "32", "--steps", "400", "--epochs", "100000", "--num-synthetic",
+                  "300", "--no-register", "--tracking-uri", server.uri]  # fmt: skip
+        killed = {"training": 0, "agent": 0, "server": 0}
+        try:
+            for seed_of_run in range(number):
+                (started,) = processes.start(folder, "vae.py", *wanted, "--seed", str(seed_of_run))
+                victims = draw.choice([["training"], ["agent"], ["training", "agent"], ["agent", "agent"]])
+                time.sleep(draw.uniform(0, 4))
+                if away := draw.random() < 0.25:
+                    server.kill()
+                for victim in victims:
+                    time.sleep(draw.uniform(0, 2))
+                    process = started if victim == "training" and started.is_alive() else None
+                    process = _agent_of(folder) if victim == "agent" else process
+                    if process and process.pid:
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed[victim] += 1
+                if away:
+                    server.start()
+                    killed["server"] += 1
+                wait([started], 300)
+            assert wait(processes.start(folder, "vae.py", *wanted, "--seed", str(number)), 300) == [0]
+            with contextlib.chdir(folder):
+                processes.until(lambda: not _open_runs(folder) and all(map(local.is_sent, local.folders())), 120)
+            wrong = _differences(folder)
+        except AssertionError as error:
+            wrong = str(error) or "a check failed"
+        finally:
+            server.kill()
+            if agent := _agent_of(folder):
+                agent.kill()
+        yield f"{number} trainings in one folder, killed: {killed}", wrong
+
+
+def _agent_of(folder: Path) -> psutil.Process | None:
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["cwd"] == str(folder) and process.info["cmdline"][2:4] == ["harness.tracking", "agent"]:
+                return process
+    return None
+
+
+def _open_runs(folder: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        return [run for (run,) in store.execute("select run_uuid from runs where status = 'RUNNING'")]
+
+
+def _differences(folder: Path) -> str:
+    """What the store has not, or twice, of what the folder's journals say; a run of a journal that was made twice."""
+    wrong = []
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        (runs,) = store.execute("select count(*) from runs").fetchone()
+        paths = list(folder.glob("outputs/runs/*/journal"))
+        if runs != len(paths):
+            wrong.append(f"{runs} runs of {len(paths)} journals")
+        for path in paths:
+            both = [each for each in (path, path.with_name("agent.journal")) if each.exists()]
+            records = [record for each in both for record, _ in journal.read(each) if "metrics" in record]
+            said = [(key, r["step"], value, r["time"]) for r in records for key, value in r["metrics"].items()]
+            query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'tracking/%'"
+            rows = store.execute(query, (Sent.read(path.parent).run_id,)).fetchall()
+            if sorted(rows) != sorted(said):
+                wrong.append(f"{path.parent.name}: {len(rows)} rows are stored, {len(said)} were said")
+    return "; ".join(wrong)
+
+
 def unbroken(template: Path, folder: Path, method: str, world: int) -> Outcome:
     """What a training gives that nobody kills."""
     shutil.copytree(template, folder)
@@ -295,11 +375,13 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--outages", type=int, default=1, help="trainings whose server is killed three times")
+    parser.add_argument("--agents", type=int, default=20, help="trainings of which they or their agent are killed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     start_s, failed, total = time.monotonic(), 0, 0
     kills = cases(arguments.methods, arguments.worlds, arguments.kills, arguments.seed)
-    for title, wrong in itertools.chain(bad_servers(arguments.outages, arguments.seed), kills):
+    outages = bad_servers(arguments.outages, arguments.seed)
+    for title, wrong in itertools.chain(agents(arguments.agents, arguments.seed), outages, kills):
         print(f"{title}: {wrong or 'equal'}", flush=True)
         failed, total = failed + bool(wrong), total + 1
     print(f"{total - failed} of {total} cases equal bit for bit, {time.monotonic() - start_s:.0f} s")

@@ -222,6 +222,7 @@ def test_a_comparison_without_generators_has_empty_columns_for_them() -> None:
     [
         ("status", "RUNNING", r"no classifier cell of the comparison has finished \(36 RUNNING\)"),
         ("tags.judge", "0" * 64, "cells of 2 judges in one comparison"),
+        ("tags.numerics", "2", r"cells of 2 versions of the numerics in one comparison \(1, 2\)"),
         ("tags.dataset", "digits", r"cells of 2 data sets in one comparison \(digits, mnist\)"),
         ("tags.seed", "1", "two finished cells for n_real 100, none, seed 1; delete"),
         ("tags.n_real", "many", "has a tag n_real that is not a whole number"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from harness import data
 from harness.data import Images
@@ -31,6 +32,15 @@ def test_digits_are_the_real_ones(digits: data.Dataset) -> None:
     # The UCI set's own class counts.
     labels = torch.cat([digits.train.labels, digits.test.labels])
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_digits_are_read_as_scikit_learn_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, target = data._digits_of_scikit_learn()
+    monkeypatch.setattr(data, "find_spec", lambda _: None)  # an installation that is no folder of files
+    expected = data._digits_of_scikit_learn()
+    assert np.array_equal(pixels, expected[0])
+    assert np.array_equal(target, expected[1])
+    assert np.array_equal(pixels, load_digits().data)
 
 
 def test_splits_are_disjoint_stratified_and_reproducible(digits: data.Dataset) -> None:

@@ -188,9 +188,7 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
 def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "JUDGE", classifier.Config(steps=5, batch_size=16))
     dataset, accelerator = load(animals), Accelerator(cpu=True)
-    judge, _ = evaluation.judge(dataset, Path("judges"), accelerator)
-    (kept,) = Path("judges").iterdir()
-    assert kept.name.startswith(dataset.name)
+    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset).state_dict())
     samples = dataset.real[dataset.real.labels < 2]  # of the third class there is none
     figures = evaluation.conditional_accuracy(judge, samples, 3, accelerator)
     assert "samples/conditional_accuracy_class_2" not in figures

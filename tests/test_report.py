@@ -108,6 +108,14 @@ def test_rows_of_another_judge_are_refused_and_nothing_is_lost(rows: Path) -> No
     assert rows.read_bytes() == before
 
 
+def test_rows_of_another_version_of_the_numerics_are_refused_and_what_made_a_cell_is_kept(rows: Path) -> None:
+    made = {"numerics": "1", "mixed_precision": "bf16", "generator_commit": "abc"}
+    every = runs.add_rows(measured_cells(sizes=(1000,)).assign(**made), rows)  # those of before name no version
+    assert every.loc[every["n_real"] == 1000, list(made)].drop_duplicates().to_dict("records") == [made]
+    with pytest.raises(InputError, match=r"2 versions of the numerics in one comparison \(1, 2\)"):
+        runs.add_rows(measured_cells(sizes=(2000,)).assign(numerics="2"), rows)
+
+
 def test_a_browser_shows_the_report_and_asks_for_nothing(rows: Path, tmp_path: Path) -> None:
     installed(ui_pictures.chromium)
     report.main(Source(rows=rows), out=tmp_path / "report")

@@ -251,7 +251,7 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_all_it_said(up: TrackingSe
     records = [record for record, _ in journal.read(tmp_path / "outputs" / "runs" / run_id / "journal")]
     said = [record for record in records if "train/loss" in record.get("metrics", {})]
     assert len(said) > 100
-    assert [m[1] for m in histories(up.uri, run_id, "train/loss")] == list(range(len(said)))
+    assert [m[1] for m in histories(up.uri, row["run_id"], "train/loss")] == list(range(len(said)))
 
 
 def test_no_secret_is_stored_or_said(

@@ -95,9 +95,8 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, monkeypatch: 
     assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("name", ["per%25cent", "a b#c?d", "größe"], ids=ascii)
-def test_a_folder_may_have_any_name(name: str, empty_store: Path, tmp_path: Path) -> None:
-    folder = tmp_path / name
+def test_a_folder_may_have_any_name(empty_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "per%25cent" / "a b#c?d" / "größe"
     (folder / "outputs").mkdir(parents=True)
     shutil.copy(empty_store, folder / "outputs" / "mlflow.db")
     with processes.agent(folder):

@@ -229,7 +229,8 @@ class Run:
     def _what_is_left(self) -> str:
         sent = local.Sent.read(self.folder)
         uri = shown(str(local.beginning(self.folder).get("store", "")))
-        why = f" ({sent.trouble})" if sent.trouble else ""
+        trouble = next(iter(sent.aside.values()), sent.trouble)
+        why = f" ({trouble})" if trouble else ""
         where = "when the store answers" if calls.can_send() else "where MLflow is installed"
         return (
             f"{local.unsent(self.folder)} records are still to be sent{why}; {where}: "

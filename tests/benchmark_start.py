@@ -1,0 +1,122 @@
+"""How long a command takes to say what its flags are, to read a file, and to make its first step.
+
+    python tests/benchmark_start.py --rounds 5
+
+Each command beside the import that it cannot do without, all in turn in each round, after one round that warms the
+disk's cache; medians, and the ratio of medians. About four minutes on two cores, which should have nothing else to do.
+"""
+
+import argparse
+import contextlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from processes import ROOT, environment, until
+
+ROWS = ROOT / "analysis/results/mnist/rows.csv"
+SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
+ANALYSES = sorted(path.stem for path in (ROOT / "analysis").glob("*.py") if "cli.main(" in path.read_text())
+ENOUGH_S = 0.5
+"""Quick enough for a --help whatever the ratio."""
+
+
+def took(folder: Path, *arguments: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def first_step(folder: Path) -> float:
+    """From the command to the first metrics in its journal, in a new folder; it and its agent are ended then."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    start = time.perf_counter()
+    with (place / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "experiments/vae.py"), "--dataset", "digits"],
+            cwd=place, env=environment(), stdout=log, stderr=log,
+        )  # fmt: skip
+    until(lambda: any("train/loss" in path.read_text() for path in place.glob("outputs/runs/*/journal")))
+    seconds = time.perf_counter() - start
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for other in psutil.process_iter(["cmdline", "cwd"]):
+        with contextlib.suppress(psutil.Error):
+            if other.info["cwd"] == str(place) and "harness.tracking" in other.info["cmdline"]:
+                other.kill()
+    return seconds
+
+
+def store_with_cells(folder: Path) -> str:
+    """The address of a store with a comparison of two arms and three seeds."""
+    from harness.tracking import client
+
+    store = client(f"sqlite:///{folder}/mlflow.db")
+    experiment = store.create_experiment("comparisons", folder.as_uri())
+    parent = store.create_run(experiment, tags={"kind": "comparison"}, run_name="small").info.run_id
+    for seed in range(3):
+        for arm, accuracy in (("none", 0.9 + seed / 100), ("affine", 0.93 + seed / 200)):
+            tags = {"kind": "classifier", "method": arm, "dataset": "digits", "n_real": "100", "seed": str(seed),
+                    "judge": "a", "mlflow.parentRunId": parent}  # fmt: skip
+            run = store.create_run(experiment, tags=tags).info.run_id
+            store.log_metric(run, "test/accuracy", accuracy)
+            store.log_param(run, "num_synthetic", "10")
+            store.set_terminated(run, "FINISHED")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    folder = Path(tempfile.mkdtemp())
+    store, out = store_with_cells(folder), str(folder / "out")
+    imports = {name: ("-c", f"import {name}") for name in ("torch", "torch, accelerate", "pandas", "mlflow")}
+    rows: list[tuple[str, Callable[[], float], str, float]] = [
+        *(
+            (f"experiments/{name} --help", lambda name=name: took(folder, f"{ROOT}/experiments/{name}", "--help"),
+             "torch", 1.2)
+            for name in SCRIPTS
+        ),
+        *(
+            (f"analysis.{name} --help", lambda name=name: took(folder, "-m", f"analysis.{name}", "--help"),
+             "pandas", 0.5)
+            for name in ANALYSES
+        ),
+        *(
+            (f"harness.tracking {command}", lambda command=command: took(
+                folder, "-m", "harness.tracking", *command.split()), "pandas", 0.5)
+            for command in ("--help", "sync --help", "reap --help")
+        ),
+        ("analysis.claims --rows", lambda: took(folder, "-m", "analysis.claims", "--rows", str(ROWS), "--out", out),
+         "pandas", 1.3),
+        ("analysis.significance of a store", lambda: took(
+            folder, "-m", "analysis.significance", "--tracking-uri", store, "--out", out), "mlflow", 1.2),
+        ("vae.py to its first step", lambda: first_step(folder), "torch, accelerate", 1.3),
+    ]  # fmt: skip
+    seconds: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for name, arguments in imports.items():
+            seconds.setdefault(f"import {name}", []).append(took(folder, *arguments))
+        for name, measure, *_ in rows:
+            seconds.setdefault(name, []).append(measure())
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    middle = {name: statistics.median(found[1:]) for name, found in seconds.items()}  # the first warms the cache
+    print("| command | s | beside | s | ratio | at most | met |\n|:--|--:|:--|--:|--:|--:|:--|")
+    for name, _, beside, most in rows:
+        ratio = middle[name] / middle[f"import {beside}"]
+        met = ratio <= most or (most == 0.5 and middle[name] <= ENOUGH_S)
+        print(f"| {name} | {middle[name]:.2f} | import {beside} | {middle[f'import {beside}']:.2f} | {ratio:.2f} | "
+              f"{most} | {'yes' if met else 'no'} |")  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

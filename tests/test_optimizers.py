@@ -1,0 +1,109 @@
+"""The optimizers are torch's own to the last bit, and a training does not import torch's compiler."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from processes import ROOT, environment
+
+from harness import optimizers
+
+TWO_STEPS = """
+import sys
+import torch
+from accelerate import Accelerator
+from harness import classifier, data, methods, training
+from harness.methods import ImageShape
+
+shape, digits = ImageShape(1, 8, 8, 10), data.load("digits", n_real=100)
+for name, options in {trained!r}.items():
+    torch.manual_seed(0)
+    method = classifier.Classifier if name == "classifier" else methods.find(name)
+    config = classifier.Config() if name == "classifier" else method.Config(**options)
+    model = method(config, shape)
+    model.prepare(Accelerator(cpu=True))
+    for step, metrics in training.train(model, training.Batches((digits.real, 32), seed=0), 2):
+        print(name, step, float(metrics.get("train/loss", 0)))
+heavy = ("torch._dynamo", "torchvision", "sklearn", "scipy", "matplotlib", "seaborn", "PIL", "mlflow", "pandas",
+    "optuna", "torchmetrics")
+print("imported:", *(name for name in heavy if name in sys.modules))
+"""
+
+
+def two_steps(trained: dict[str, dict], **settings: str) -> list[str]:
+    """Of each in a fresh process: what it printed, line by line."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_STEPS.format(trained=trained)],
+        env=environment(**settings),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def trajectory(kind: type[torch.optim.Optimizer], **options: object) -> tuple[list[torch.Tensor], dict]:
+    """The weights after each of six steps, saved and gone on with in between; and the last state."""
+    draw = torch.Generator().manual_seed(0)
+    net = torch.nn.Linear(7, 5)
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=draw))
+    optimizer = kind(net.parameters(), lr=0.03, **options)
+    weights = []
+    for step in range(6):
+        if step == 3:
+            saved, optimizer = optimizer.state_dict(), kind(net.parameters(), lr=0.5, **options)
+            optimizer.load_state_dict(saved)
+        optimizer.zero_grad()
+        net(torch.randn(11, 7, generator=draw)).square().mean().backward()
+        optimizer.step()
+        weights += [weight.detach().clone() for weight in net.parameters()]
+    return weights, optimizer.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {"fused": True, "betas": (0.7, 0.9)}),
+        ("Adam", {"fused": False}),
+        ("AdamW", {"fused": True}),
+        ("AdamW", {"foreach": True}),
+        ("RMSprop", {"foreach": True}),
+    ],
+)
+def test_the_weights_are_those_of_torchs_optimizer(name: str, options: dict) -> None:
+    ours, our_state = trajectory(getattr(optimizers, name), **options)
+    theirs, their_state = trajectory(getattr(torch.optim, name), **options)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert our_state["param_groups"] == their_state["param_groups"]
+    assert our_state["state"].keys() == their_state["state"].keys()
+
+
+def test_hooks_are_called() -> None:
+    """As accelerate's scaler and torch's profiler expect of an optimizer."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = optimizers.Adam([weight])
+    calls = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    weight.sum().backward()
+    optimizer.step()
+    assert calls == ["before", "after"]
+    assert weight.requires_grad
+
+
+def test_a_training_imports_neither_the_compiler_nor_what_it_does_not_use() -> None:
+    *losses, imported = two_steps({"vae": {}, "gan": {"loss": "wgan-gp"}, "ddpm": {"num_steps": 20}, "classifier": {}})
+    assert len(losses) == 8
+    assert imported == "imported:"
+
+
+def test_a_compiled_network_trains() -> None:
+    *compiled, imported = two_steps({"vae": {}}, ACCELERATE_DYNAMO_BACKEND="eager")
+    *plain, _ = two_steps({"vae": {}})
+    assert "torch._dynamo" in imported
+    assert [float(line.split()[2]) for line in compiled] == pytest.approx([float(line.split()[2]) for line in plain])

@@ -160,6 +160,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(folder: Path) -> None:
         assert store.execute("select count(*) from runs").fetchone() == (0,)
 
 
+@pytest.mark.long
 def test_another_number_of_processes_goes_on_with_the_same_run(template: Path, tmp_path: Path) -> None:
     whole, moved = (shutil.copytree(template, tmp_path / name) for name in ("whole", "moved"))
     with processes.agent(whole), processes.agent(moved):

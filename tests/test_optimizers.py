@@ -102,6 +102,7 @@ def test_a_training_imports_neither_the_compiler_nor_what_it_does_not_use() -> N
     assert imported == "imported:"
 
 
+@pytest.mark.long
 def test_a_compiled_network_trains() -> None:
     *compiled, imported = two_steps({"vae": {}}, ACCELERATE_DYNAMO_BACKEND="eager")
     *plain, _ = two_steps({"vae": {}})

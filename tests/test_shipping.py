@@ -107,7 +107,7 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
     assert "are still to be sent" in away.stderr
     up.start()
     for _ in range(2):
-        assert synced(tmp_path, "sync", "--tracking-uri", up.uri).returncode == 0
+        tracking.sync(up.uri)
         assert histories(up.uri, run.id, "train/loss") == sorted(expected)
         row = tracking.get_run(run.id, up.uri)
         assert row["status"] == "FINISHED"
@@ -116,7 +116,7 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
             assert len(list(folder.glob("*.png"))) == 1
         assert len(tracking.client(up.uri).get_run(run.id).inputs.dataset_inputs) == 1
     (run.folder / local.SENT).unlink()  # the journal alone, on another machine
-    assert synced(tmp_path, "sync", "--tracking-uri", up.uri).returncode == 0
+    tracking.sync(up.uri)
     assert histories(up.uri, run.id, "train/loss") == sorted(expected)
     assert len(tracking.read_runs(f"tags.journal = '{run.folder.name}'", tracking_uri=up.uri)) == 1
 

@@ -120,6 +120,7 @@ def test_an_experiment_may_have_any_name_and_writes_within_outputs(name: str, st
     assert [path.relative_to(tmp_path).parts[:2] for path in notes] == [("outputs", "artifacts")]
 
 
+@pytest.mark.long
 def test_a_comparison_may_have_any_name(place: Path) -> None:
     code, errors = ran(place, *COMPARE, "--name", 'don\'t "x" ../../y')
     assert (code, errors) == (0, "")

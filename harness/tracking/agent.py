@@ -139,7 +139,7 @@ class _Agent:
             if self._answer_calls():
                 busy_s = sent_s = time.monotonic()
             now = time.monotonic()
-            living = [errand for errand in self.errands.values() if errand.alive]
+            living = [errand for errand in self.errands.values() if errand.alive and not errand.saw_end]
             if living and now - monitor_s > MONITOR_S:
                 figures, monitor_s = self.monitors.figures(), now
                 for errand in living:
@@ -180,9 +180,11 @@ class _Agent:
                 path.unlink(missing_ok=True)
                 run = path.name.removeprefix(BELL)
                 errand = self.errands.get(run)
-                if errand and errand.alive and not errand.saw_end and local.is_over(errand.folder):
-                    errand.saw_end = True
-                    errand.observe(self.monitors.figures())  # the shortest run has them too
+                if errand:
+                    is_over = local.is_over(errand.folder)
+                    if errand.alive and is_over and not errand.saw_end:
+                        errand.observe(self.monitors.figures())  # the shortest run has them too
+                    errand.saw_end = is_over
                 self._add(run)
             else:
                 self._answer(path)

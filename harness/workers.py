@@ -46,8 +46,8 @@ def work(crew: Crew, function: Callable[..., None], *arguments: Any) -> None:
             function(*arguments)
         return
     context = multiprocessing.get_context("forkserver")
-    # The last two are what a training imports besides, in 5 s: once, not in each worker.
-    context.set_forkserver_preload([function.__module__, "torch._dynamo", "torchmetrics"])
+    # What a training imports when it first needs it, in seconds: once, not in each worker.
+    context.set_forkserver_preload([function.__module__, "accelerate.utils", "matplotlib.figure", "scipy.stats"])
     workers = [
         context.Process(
             target=_worker, args=(dict(os.environ), place, crew, function, arguments), name=f"worker {place}"

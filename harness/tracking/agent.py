@@ -182,7 +182,7 @@ class _Agent:
                 errand = self.errands.get(run)
                 if errand:
                     is_over = local.is_over(errand.folder)
-                    if errand.alive and is_over and not errand.saw_end:
+                    if is_over and not errand.saw_end and errand.is_here and not local.is_dead(errand.folder):
                         errand.observe(self.monitors.figures())  # the shortest run has them too
                     errand.saw_end = is_over
                 self._add(run)

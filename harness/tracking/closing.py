@@ -57,6 +57,8 @@ def _send(folder: Path, uri: str) -> int:
                 print(f"run {run} is being sent by another process")
                 return 0
             ship(folder, store)
+            if local.unsent(folder) and not local.Sent.read(folder).aside:  # what the agent has seen meanwhile
+                ship(folder, store)
             if is_dead and local.is_of_this_host(folder):
                 close_dead(folder, store)
             if is_dead:

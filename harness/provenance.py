@@ -27,6 +27,7 @@ def diff() -> str:
     return _git("diff", "HEAD")
 
 
+@functools.cache
 def packages() -> str:
     """Python and every installed distribution, a line each."""
     versions = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})

@@ -3,7 +3,7 @@
     python -m analysis.accuracy_table                                   # of the newest comparison
     python -m analysis.accuracy_table --comparison mnist-low-data --tracking-uri sqlite:///mlflow.db
 
-About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a plot):
+It prints, and writes to outputs/tables (with CSV, LaTeX and a plot):
 
     | n_real | method |  n |          baseline, % |        augmented, % |         gain, points |      p | …
     |-------:|:-------|---:|---------------------:|--------------------:|---------------------:|-------:|

@@ -4,7 +4,7 @@
     python -m analysis.cost_vs_gain --budgets 60 3600                       # in device-seconds
     python -m analysis.cost_vs_gain --rows analysis/results/mnist/rows.csv  # of a file of rows, without a store
 
-About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV and LaTeX, and a picture):
+It prints, and writes to outputs/tables (with CSV and LaTeX, and a picture):
 
     |   n_real | method   |   n |   cost, s |   classifier, s |         gain, points | front   | front of generators   |
     |---------:|:---------|----:|----------:|----------------:|---------------------:|:--------|:----------------------|

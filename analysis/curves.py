@@ -2,7 +2,7 @@
 
     python -m analysis.curves train/generator_gradient_norm --comparisons wgan-40 vanilla-40
 
-About 15 s. Writes a picture and its numbers to outputs/tables/curves.
+Writes a picture and its numbers to outputs/tables/curves.
 """
 
 from __future__ import annotations

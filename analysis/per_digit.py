@@ -4,7 +4,7 @@
     python -m analysis.per_digit --comparison mnist-600 mnist-6000  # of several, as one
     python -m analysis.per_digit --rows analysis/results/low-data/rows.csv
 
-About 15 s on a quiet machine, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a heat
+It prints, and writes to outputs/tables (with CSV, LaTeX and a heat
 map per n_real), a row per (n_real, arm) and a column per class: the mean gain in points with its interval. The tests'
 golden/per_digit.md shows it. The CSV has the conditional accuracy of each class besides, where it was logged.
 """

@@ -4,7 +4,7 @@
     python -m analysis.quality_vs_gain --comparison mnist-600 mnist-6000        # of several, as one
     python -m analysis.quality_vs_gain --rows analysis/results/low-data/rows.csv
 
-About 15 s on a quiet machine, most of it imports. It prints, and writes to outputs/tables (with CSV, LaTeX and a
+It prints, and writes to outputs/tables (with CSV, LaTeX and a
 picture), the quality of each arm's samples beside that of real images, a row per (n_real, arm), and Spearman's
 correlation of each figure with the gain, a row per figure, a column per n_real and one of all together. The tests'
 golden/quality.md and golden/quality_vs_gain.md show both.

@@ -3,7 +3,7 @@
     python -m analysis.studies                                      # the only study of outputs/studies.journal
     python -m analysis.studies gan-mnist --storage postgresql://USER@HOST/studies
 
-About 10 s, half of it imports; a study that is still running is read as it is. It prints the table, and writes to
+A study that is still running is read as it is. It prints the table, and writes to
 outputs/tables/studies/NAME, and to the artifacts of the study's run:
 
     study.html              all of it in one file that needs neither network nor script

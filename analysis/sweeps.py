@@ -4,7 +4,7 @@
     python -m analysis.sweeps                                           # of the newest comparison
     python -m analysis.sweeps --rows analysis/results/mnist/rows.csv    # of a file of rows, without a store
 
-About 15 s, most of it imports. It prints, and writes to outputs/tables (with CSV and LaTeX, and one picture of both), a
+It prints, and writes to outputs/tables (with CSV and LaTeX, and one picture of both), a
 table for the amounts and one for the shares, where there are cells of them:
 
     |   n_real | method |   synthetic / real |   images |   n |          accuracy, % |         gain, points |

@@ -30,7 +30,7 @@ def taken(file: int, path: Path, wait_s: float = 0.0) -> bool:
             if error.errno not in HELD:
                 raise InputError(
                     f"{path}: its file system has no locks ({error.strerror}), by which runs are kept apart; "
-                    "start where outputs/ lies on a local disk or on NFS with locks"
+                    "start where outputs/ lies on a local disk"
                 ) from error
         if time.monotonic() > until:
             return False

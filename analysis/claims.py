@@ -2,7 +2,7 @@
 
     python -m analysis.claims --comparison grid --weak weak.csv --gradients train_generator_gradient_norm.csv
 
-About 4 s of a file of rows. A claim holds where the whole 95 % interval is on its side, does not where the whole interval is on the
+A claim holds where the whole 95 % interval is on its side, does not where the whole interval is on the
 other or leaves no room for a tenth of a point, and cannot be told otherwise.
 """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
-    from scipy import stats
+    from scipy import special, stats
     from tabulate import tabulate
 
     from analysis import study_plots, study_reading
@@ -39,11 +39,12 @@ else:
         def __call__(self, *arguments: Any, **named: Any) -> Any:
             return self._found()(*arguments, **named)
 
-    np, pd, sns, optuna, stats = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna", "scipy.stats"))
+    np, pd, sns, optuna = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna"))
+    special, stats = map(_Lazy, ("scipy.special", "scipy.stats"))
     Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
     study_plots, study_reading = map(_Lazy, ("analysis.study_plots", "analysis.study_reading"))
     confirmation, storages, studies = map(_Lazy, ("harness.confirmation", "harness.storages", "harness.studies"))
     Axes = ArrayLike = NDArray = Any  # for annotations alone
 
-__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "sns", "stats",
-           "storages", "studies", "study_plots", "study_reading", "tabulate"]  # fmt: skip
+__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "sns", "special",
+           "stats", "storages", "studies", "study_plots", "study_reading", "tabulate"]  # fmt: skip

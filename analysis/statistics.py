@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analysis.lazily import ArrayLike, NDArray, np, stats
+from analysis.lazily import ArrayLike, NDArray, np, pd, special, stats
 
 # Metrics are often computed in float32: a spread below its rounding is no spread.
 ROUNDING = 4 * 2.0**-23
@@ -54,9 +54,12 @@ def paired_difference(treated: ArrayLike, baseline: ArrayLike, confidence: float
     if treated.shape != baseline.shape:
         raise ValueError(f"pairs need equal lengths, got {len(treated)} and {len(baseline)}")
     scale = max(magnitude(treated), magnitude(baseline))
-    estimate = interval(treated - baseline, scale, confidence)
-    p = np.nan if np.isnan(estimate.low) else stats.ttest_rel(treated, baseline).pvalue
-    return Difference(*estimate, p=float(p))
+    difference = treated - baseline
+    estimate = interval(difference, scale, confidence)
+    if np.isnan(estimate.low):
+        return Difference(*estimate, p=np.nan)
+    t = abs(estimate.mean) / standard_error(difference)
+    return Difference(*estimate, p=float(2 * special.stdtr(len(difference) - 1, -t)))
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -65,11 +68,9 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     NaN marks a test that could not be made: it stays NaN and does not count as one of the family.
     """
     corrected = vector(p).copy()
-    tested = ~np.isnan(corrected)
-    if tested.any():
-        from statsmodels.stats.multitest import multipletests
-
-        corrected[tested] = multipletests(corrected[tested], method="holm")[1]
+    order = np.argsort(corrected)[: np.count_nonzero(~np.isnan(corrected))]  # NaN comes last
+    stricter = np.arange(len(order), 0, -1) * corrected[order]
+    corrected[order] = np.minimum(np.maximum.accumulate(stricter), 1)
     return corrected
 
 
@@ -101,14 +102,14 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     if len(sample) < 4 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
         return Interval(float(sample.mean()) if len(sample) else np.nan, np.nan, np.nan)
     drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample)))
-    errors = stats.sem(drawn, axis=1)
+    errors = standard_error(drawn)
     off = drawn.mean(1) - sample.mean()
     varied = errors > ROUNDING * magnitude(sample)
     t = np.where(varied, off / np.where(varied, errors, 1), np.copysign(np.inf, off))
     low, high = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2], method="inverted_cdf")
     if not np.isfinite([low, high]).all():
         return Interval(float(sample.mean()), np.nan, np.nan)
-    return Interval(float(sample.mean()), *(float(sample.mean() - end * stats.sem(sample)) for end in (low, high)))
+    return Interval(float(sample.mean()), *(float(sample.mean() - end * standard_error(sample)) for end in (low, high)))
 
 
 def mcnemar_test(treated: ArrayLike, baseline: ArrayLike) -> Counts:
@@ -128,9 +129,8 @@ def combined_mcnemar(counts: Sequence[Counts]) -> Counts:
 def _mcnemar(only_treated: int, only_baseline: int) -> Counts:
     if not only_treated + only_baseline:
         return Counts(0, 0, np.nan)
-    return Counts(
-        only_treated, only_baseline, float(stats.binomtest(only_treated, only_treated + only_baseline).pvalue)
-    )
+    fewer, both = min(only_treated, only_baseline), only_treated + only_baseline
+    return Counts(only_treated, only_baseline, min(1.0, 2 * float(special.bdtr(fewer, both, 0.5))))
 
 
 def iqm(scores: ArrayLike, confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Estimate:
@@ -188,8 +188,8 @@ def _percentiles(drawn: NDArray[np.float64], confidence: float, seeds: int, task
     NaN where the resamples all agree, or where even the rarest of them, n ** -(n tasks), is more likely than the tail
     beyond an end: three seeds of one task have a range, which is no 95 % interval; five have one, or three of three.
     """
-    t = stats.t.ppf((1 + confidence) / 2, tasks * (seeds - 1))
-    outside = stats.norm.sf(np.sqrt(seeds / (seeds - 1)) * t)
+    t = special.stdtrit(tasks * (seeds - 1), (1 + confidence) / 2)
+    outside = special.ndtr(-np.sqrt(seeds / (seeds - 1)) * t)
     if np.ptp(drawn) == 0 or outside < float(seeds) ** -(seeds * tasks):
         return np.nan, np.nan
     low, high = np.quantile(drawn, [outside, 1 - outside])
@@ -217,10 +217,10 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Es
         raise ValueError(f"pairs need equal lengths, got {len(x)} and {len(y)}")
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Estimate(np.nan, np.nan, np.nan)
-    value = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    value = float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
     if len(x) < 5 or np.isclose(abs(value), 1):
         return Estimate(value, np.nan, np.nan)
-    reach = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
+    reach = special.ndtri((1 + confidence) / 2) * np.sqrt((1 + value**2 / 2) / (len(x) - 3))
     return Estimate(value, *(float(np.tanh(np.arctanh(value) + side * reach)) for side in (-1, 1)))
 
 
@@ -269,8 +269,13 @@ def interval(sample: NDArray[np.float64], scale: float, confidence: float) -> In
     mean = float(sample.mean())
     if len(sample) == 1 or sample.std(ddof=1) <= ROUNDING * scale:
         return Interval(mean, np.nan, np.nan)
-    low, high = stats.t.interval(confidence, df=len(sample) - 1, loc=mean, scale=stats.sem(sample))
-    return Interval(mean, float(low), float(high))
+    reach = float(special.stdtrit(len(sample) - 1, (1 + confidence) / 2) * standard_error(sample))
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def standard_error(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the mean over the last dimension: [..., n] -> [...]."""
+    return samples.std(-1, ddof=1) / np.sqrt(samples.shape[-1])
 
 
 def magnitude(sample: NDArray[np.float64]) -> float:

@@ -43,7 +43,9 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
     served = _fresh_store(timeout_s)
-    made = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s))])
+    # Networks move themselves to their device; to let prepare() do it imports torch.distributed.tensor, for seconds.
+    group = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s))
+    made = Accelerator(device_placement=False, kwargs_handlers=[group])
     check(os.environ, made.num_processes)
     del served  # the processes have found each other, and hold it themselves
     if made.num_processes > 1:

@@ -1,6 +1,8 @@
 """Sets of points beside one another, by their nearest neighbours: fidelity, diversity, copies. No n x m matrix is held.
 
-Points are float [n, d], such as features or pixels; distances are Euclidean.
+Points are float [n, d], such as features or pixels; distances are Euclidean. Those to all others are computed fast, as
+|x|² + |y|² - 2xy, whose rounding differs from processor to processor: where something is decided by comparing them
+they are in double precision, or only name candidates.
 """
 
 from collections.abc import Iterator
@@ -38,6 +40,7 @@ def likeness(points: Tensor, real: Tensor) -> Likeness:
 
     A point's ball reaches to its k-th neighbour in its own set, and holds what lies on its edge.
     """
+    points, real = points.double(), real.double()
     near, wide = radii(real, (MANIFOLD_K, DENSITY_K))
     own = radii(points, (MANIFOLD_K,))[0]
     in_real, in_wide = 0, 0
@@ -74,7 +77,6 @@ def nearest(points: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """
     found, places = [], []
     for rows, distance in _distances(points, among):
-        # The fast distances are off by the rounding of squares, on each processor by another one: they name candidates.
         candidates = distance.topk(min(CANDIDATES, len(among)), largest=False).indices.sort(1).values
         exact = (points[rows, None] - among[candidates]).norm(dim=2)
         nearest, place = exact.min(1)

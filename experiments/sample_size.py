@@ -66,7 +66,7 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
                 row |= evaluation.beside(judge, part, reference)
                 row["copy_odds"] = evaluation.memorisation(part, dataset.real, reference).odds
             if number <= len(taught):
-                part, config = first(taught, number, settings.seed), classifier.Config()
+                part, config = first(taught, number, settings.seed), classifier.Config(steps=settings.cas_steps)
                 scores = evaluation.classification_accuracy_score(part, dataset, config, settings.seed, accelerator)
                 row["cas"] = scores["samples/cas"]
             if len(row) > 2:

@@ -56,7 +56,8 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load(plan, None, seed=0)
-    parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents)
+    parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
+             *identities.of_cas(plan))  # fmt: skip
     identity = identities.digest(*parts)
     storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
     make_parent = partial(_parent, plan, hyperparameters, identity)

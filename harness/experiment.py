@@ -117,7 +117,7 @@ def generator(
             _take_over(progress, trained_by, settings)
         else:
             progress.restore(run)
-            looks = _looks(watch, judging, dataset, accelerator) if watch else None
+            looks = _looks(watch, judging, dataset, settings, accelerator) if watch else None
             _train_generator(progress, batches, settings, run, looks)
         samples, sampling_s = sampling.sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
@@ -126,7 +126,7 @@ def generator(
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
         judge, judge_digest = judging()
         run.tags({"judge": judge_digest[:16]})
-        scores = _measured(measures, judge, samples, dataset, settings.seed, accelerator)
+        scores = _measured(measures, judge, samples, dataset, settings, accelerator)
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
@@ -163,33 +163,39 @@ def _check_store(settings: Single, experiment: str, accelerator: Accelerator) ->
 
 
 def _measured(
-    measures: Sequence[str], judge: Classifier, samples: Images, dataset: Dataset, seed: int, accelerator: Accelerator
+    measures: Sequence[str],
+    judge: Classifier,
+    samples: Images,
+    dataset: Dataset,
+    settings: Single,
+    accelerator: Accelerator,
 ) -> dict[str, float]:
     """The figures of a sample set that were asked for."""
     scores: dict[str, float] = {}
     if "conditional_accuracy" in measures:
         scores |= evaluation.conditional_accuracy(judge, samples, dataset.num_classes, accelerator)
     if "cas" in measures:
-        scores |= evaluation.classification_accuracy_score(samples, dataset, classifier.Config(), seed, accelerator)
+        config = classifier.Config(steps=settings.cas_steps)
+        scores |= evaluation.classification_accuracy_score(samples, dataset, config, settings.seed, accelerator)
     if "fid" in measures:
         scores["validation/fid"] = evaluation.frechet_distance(judge, samples, dataset.validation)
     if "quality" in measures and len(dataset.test) and len(samples) >= evaluation.MINIMUM:  # a filter may leave fewer
-        alone = evaluation.quality(judge, samples, dataset, seed) if accelerator.is_main_process else None
+        alone = evaluation.quality(judge, samples, dataset, settings.seed) if accelerator.is_main_process else None
         scores |= launch.agreed(alone, accelerator)
     return scores
 
 
 def _looks(
-    watch: Watch, judging: _Judging, dataset: Dataset, accelerator: Accelerator
-) -> Callable[[Any, int, int, Run], None]:
+    watch: Watch, judging: _Judging, dataset: Dataset, settings: Single, accelerator: Accelerator
+) -> Callable[[Any, int, Run], None]:
     """What looks at a generator when a fifth of its training is over, and so on: all processes stop, or none."""
 
-    def look(model: Any, step: int, seed: int, run: Run) -> None:
+    def look(model: Any, step: int, run: Run) -> None:
         number, due = divmod(step * LOOKS, model.config.steps)
         if due >= LOOKS or not 0 < number < LOOKS:  # the first step after a fifth
             return
-        samples, _ = sampling.sample_set(model, LOOK_IMAGES, dataset.num_classes, seed, accelerator)
-        scores = _measured([watch.measure], judging()[0], samples, dataset, seed, accelerator)
+        samples, _ = sampling.sample_set(model, LOOK_IMAGES, dataset.num_classes, settings.seed, accelerator)
+        scores = _measured([watch.measure], judging()[0], samples, dataset, settings, accelerator)
         value = scores[f"samples/{watch.measure}" if watch.measure == "conditional_accuracy" else "validation/fid"]
         run.metrics({f"early/{watch.measure}": value}, step)
         if launch.agreed(accelerator.is_main_process and watch.told(number, value), accelerator):
@@ -242,7 +248,7 @@ def _train_generator(
     batches: Batches,
     settings: Single,
     run: Run,
-    look: Callable[[Any, int, int, Run], None] | None = None,
+    look: Callable[[Any, int, Run], None] | None = None,
 ) -> None:
     """Train to the end, with metrics, checkpoints and sample grids, and looks that may end it earlier."""
     model, accelerator = progress.model, progress.accelerator
@@ -260,7 +266,7 @@ def _train_generator(
         if (step + 1) % grid_every == 0 or step + 1 == steps:
             show(step + 1)
         if look:
-            look(model, step + 1, settings.seed, run)
+            look(model, step + 1, run)
 
 
 def _log_generator(run: Run, method: str, model: Any, samples: Images, register: bool) -> None:
@@ -350,7 +356,7 @@ def classify(
             run.data(f"{arm.name} samples", arm.samples.digest, source, "augmentation")
             if not arm.variant:  # the whole set's figures are those of the sweep's other end
                 unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
-                known |= _measured(unknown, judge, arm.samples, dataset, settings.seed, accelerator)
+                known |= _measured(unknown, judge, arm.samples, dataset, settings, accelerator)
         model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
         model.prepare(accelerator)
         sources = classifier.mixture(config, dataset.real, arm.samples)

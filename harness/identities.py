@@ -14,7 +14,7 @@ from harness import classifier, launch, methods, numerics
 from harness.arms import Arm
 from harness.data import Dataset
 from harness.errors import InputError
-from harness.settings import Single
+from harness.settings import Common, Single
 from harness.tracking import inputs, local
 from harness.training import num_steps
 
@@ -35,7 +35,7 @@ def of_generator(
 ) -> dict[str, Any]:
     """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
     measured = [] if settings.test and measures == MEASURES else [*measures, settings.test]
-    measured += dataset.contents  # of the judge's training and of the test
+    measured += [*of_cas(settings), *dataset.contents]  # of the judge's training and of the test
     return {
         "method": method,
         **dataclasses.asdict(config),
@@ -46,6 +46,11 @@ def of_generator(
         "numerics": numerics.VERSION,
         **({"measured": measured} if measured else {}),
     }
+
+
+def of_cas(settings: Common) -> list[str]:
+    """By what other classifier than usual CAS is measured."""
+    return [] if settings.cas_steps == Common.cas_steps else [f"cas after {settings.cas_steps} steps"]
 
 
 def of_training(identity: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +78,7 @@ def of_classifier(
         accelerator.mixed_precision,
         numerics.VERSION,
         *([] if settings.test else ["validation alone"]),
+        *of_cas(settings),
         *([arm.variant] if arm.variant else []),
         *dataset.contents,
     )

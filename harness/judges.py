@@ -36,11 +36,16 @@ def judge(dataset: Dataset, tracking_uri: str | None, accelerator: Accelerator) 
     """
     weights = None
     if accelerator.is_main_process:
-        path = JUDGES / f"{dataset.name}-{evaluation.judge_key(dataset)}.safetensors"
-        with locks.held(path.with_suffix(".lock"), TRAINING_S):
-            weights = _kept(path) or _of_the_store(dataset, tracking_uri, path) or _trained(dataset, tracking_uri, path)
+        kept = path(dataset)
+        with locks.held(kept.with_suffix(".lock"), TRAINING_S):
+            weights = _kept(kept) or _of_the_store(dataset, tracking_uri, kept) or _trained(dataset, tracking_uri, kept)
     model = evaluation.restore_judge(dataset, launch.agreed(weights, accelerator))
     return model.to(accelerator.device), evaluation.weights_digest(model)
+
+
+def path(dataset: Dataset) -> Path:
+    """Where this folder keeps the judge of a data set."""
+    return JUDGES / f"{dataset.name}-{evaluation.judge_key(dataset)}.safetensors"
 
 
 def _kept(path: Path) -> dict | None:

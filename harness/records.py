@@ -39,6 +39,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
         "n_real": len(dataset.real),
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
+        "cas_steps": settings.cas_steps,
         "world_size": accelerator.num_processes,
         "accumulate": settings.accumulate,
         "device": accelerator.device.type,

@@ -24,6 +24,8 @@ class Common:
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
     num_synthetic: int = 20_000
     """images in a sample set"""
+    cas_steps: int = 600
+    """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
     tracking_uri: str | None = None
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
     experiment_name: str | None = None
@@ -64,7 +66,8 @@ class Single(Common):
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
     from harness import data
 
-    if common.num_synthetic < 1:
-        raise InputError(f"--num-synthetic {common.num_synthetic} must be at least 1")
+    for name in ("num_synthetic", "cas_steps"):
+        if getattr(common, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(common, name)} must be at least 1")
     with_test = getattr(common, "test", True)
     return data.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)

@@ -1,5 +1,6 @@
 """What the tests share: a project folder of their own with a migrated store, and runs as a user types them."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import processes
 import pytest
 from processes import ROOT, environment
 
+from harness import locks
+
 Launch = Callable[..., subprocess.CompletedProcess]
 
 
@@ -23,20 +26,25 @@ def _outputs_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a store without a run, to be copied: making one takes seconds."""
-    from harness.tracking import client
+def empty_outputs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder `outputs` to be copied: a store without a run and the digits' judge, which take seconds to make.
 
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    client(f"sqlite:///{file}").search_experiments()
-    return file
+    Made once for all test workers.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "outputs"
+    with locks.held(shared.with_suffix(".lock"), 300):
+        if not shared.exists():
+            made = processes.server().Process(target=processes.fill, args=(shared,))
+            made.start()
+            assert processes.wait([made]) == [0]
+    return shared
 
 
 @pytest.fixture
-def store(empty_store: Path, tmp_path: Path) -> str:
+def store(empty_outputs: Path, tmp_path: Path) -> str:
     """The address of a store of its own, in the test's folder."""
-    (tmp_path / "outputs").mkdir(exist_ok=True)
-    shutil.copy(empty_store, tmp_path / "outputs" / "mlflow.db")
+    shutil.copytree(empty_outputs, tmp_path / "outputs", dirs_exist_ok=True)
     return f"sqlite:///{tmp_path}/outputs/mlflow.db"
 
 
@@ -48,11 +56,10 @@ def agent(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
-    """A folder to start experiments in, with an empty store and an agent."""
+def place(tmp_path_factory: pytest.TempPathFactory, empty_outputs: Path) -> Iterator[Path]:
+    """A folder to start experiments in, with an empty store, the judge and an agent."""
     folder = tmp_path_factory.mktemp("place")
-    (folder / "outputs").mkdir()
-    shutil.copy(empty_store, folder / "outputs" / "mlflow.db")
+    shutil.copytree(empty_outputs, folder / "outputs")
     with processes.agent(folder):
         yield folder
 
@@ -65,7 +72,7 @@ def launch(place: Path) -> Launch:
         program = [*prefix, str(ROOT / command[0])] if command[0].endswith(".py") else list(command[:1])
         python = [] if prefix else [sys.executable]
         return subprocess.run(
-            [*python, *program, *command[1:]],
+            [*python, *program, *processes.quick(*command)],
             cwd=place,
             env=environment(**more),
             capture_output=True,
@@ -79,11 +86,5 @@ def launch(place: Path) -> Launch:
 
 @pytest.fixture(scope="module")
 def forked(place: Path) -> Launch:
-    """The same without the seconds of imports, for experiments: see processes.py."""
-
-    def start(script: str, *flags: str) -> subprocess.CompletedProcess:
-        (code,) = processes.wait(processes.start(place, script.removeprefix("experiments/"), *flags))
-        assert code is not None
-        return subprocess.CompletedProcess([script, *flags], code, *processes.said(place))
-
-    return start
+    """`forked("vae.py", "--steps", "5")`: the same without the seconds of imports, see processes.py."""
+    return functools.partial(processes.run, place)

@@ -2,13 +2,20 @@
 
 import accelerate.utils  # noqa: F401
 import matplotlib.figure  # noqa: F401
-import PIL.Image  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+import PIL.Image
 import scipy.stats  # noqa: F401
 import seaborn  # noqa: F401
+import sqlalchemy.orm
 import torch
+import torch.nested
+import typeguard  # noqa: F401
 
 from experiments import benchmark, classifier, compare, generate, tune  # noqa: F401
 from harness import comparison, experiment, tuning  # noqa: F401
 from harness.tracking import agent  # noqa: F401
 
+PIL.Image.preinit()
+sqlalchemy.orm.configure_mappers()
+torch.compiler.reset()  # imports the compiler, which every process of several does
 torch.set_num_threads(1)

@@ -11,6 +11,7 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -44,7 +45,7 @@ def server() -> ForkServerContext:
 
 
 def start(folder: Path, script: str, *flags: str, world: int = 1, **more: str) -> list[ForkServerProcess]:
-    """`experiments/SCRIPT` with its flags in `folder`, as a job of `world` processes on the CPU."""
+    """A script (of `experiments/`), or a module, with its flags in `folder`: a job of `world` processes on the CPU."""
     launcher = {"ACCELERATE_USE_CPU": "true"}
     if world > 1:
         with socket.socket() as free:
@@ -55,10 +56,31 @@ def start(folder: Path, script: str, *flags: str, world: int = 1, **more: str) -
     started = []
     for rank in range(world):
         ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if world > 1 else {}
-        arguments = (folder, rank, [str(ROOT / "experiments" / script), *flags], launcher | ranks | more)
+        program = str(ROOT / "experiments" / script) if script.endswith(".py") else script
+        argv = [program, *quick(script, *flags)]
+        arguments = (folder, rank, argv, launcher | ranks | more)
         started.append(server().Process(target=_become, args=arguments))
         started[-1].start()
     return started
+
+
+def quick(script: str, *flags: str) -> list[str]:
+    """The flags, with the CAS of a classifier that is trained for a moment: it is most of a small training's time."""
+    trains = Path(script).name in ("ddpm.py", "vae.py", "gan.py", "compare.py", "tune.py")
+    return [*flags, *(("--cas-steps", "40") if trains and not {"--help", "--cas-steps"} & {*flags} else ())]
+
+
+def fill(outputs: Path) -> None:
+    """In a process of its own: make a folder `outputs` with a store without a run and the digits' judge."""
+    from harness import data, evaluation, judges, tracking
+
+    dataset, aside = data.load("digits"), outputs.with_name("making")
+    aside.mkdir()
+    tracking.client(f"sqlite:///{aside}/mlflow.db").search_experiments()
+    weights = aside / judges.path(dataset).relative_to(judges.OUTPUTS)
+    weights.parent.mkdir()
+    evaluation.save_weights(evaluation.train_judge(dataset), weights)
+    aside.rename(outputs)
 
 
 @contextlib.contextmanager
@@ -103,6 +125,13 @@ def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> No
         time.sleep(0.01)
 
 
+def run(folder: Path, script: str, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """The same as `subprocess.run` gives, of one process that ends by itself."""
+    (code,) = wait(start(folder, script, *flags, **more))
+    assert code is not None
+    return subprocess.CompletedProcess([script, *flags], code, *said(folder))
+
+
 def kill(process: ForkServerProcess, number: signal.Signals) -> None:
     assert process.pid
     with contextlib.suppress(ProcessLookupError):
@@ -115,20 +144,25 @@ def said(folder: Path, rank: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def print_into(path: Path) -> None:
+    """Have this process append what it prints to a file."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+
+
 def _be_agent(folder: Path, variables: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.update(variables)
     calls.place().mkdir(parents=True, exist_ok=True)
-    log = os.open(calls.place() / calls.LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(log, stream.fileno())
+    print_into(calls.place() / calls.LOG)
     from harness.tracking import agent
 
     agent.serve(idle_s=3600)
 
 
 def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str]) -> None:
-    """In the new process: what `python SCRIPT FLAGS` does. Does not return."""
+    """In the new process: what `python SCRIPT FLAGS` or `python -m MODULE FLAGS` does. Does not return."""
     code = 1
     try:
         os.chdir(folder)
@@ -137,7 +171,10 @@ def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str])
             file = os.open(f"rank{rank}.{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, stream.fileno())
         sys.argv = argv
-        runpy.run_path(argv[0], run_name="__main__")
+        if argv[0].endswith(".py"):
+            runpy.run_path(argv[0], run_name="__main__")
+        else:
+            runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -7,7 +7,6 @@ import itertools
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +15,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import processes
 import pytest
 from processes import environment
 
@@ -58,28 +59,17 @@ class TrackingServer:
         self.folder, self.store = folder, store or f"sqlite:///{folder}/mlflow.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", self.store, "--artifacts-destination",
-            str(self.folder / "artifacts"),
-        ]  # fmt: skip
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = processes.server().Process(target=_serve, args=(self.folder, self.store, self.port))
+        self._process.start()
         until = time.monotonic() + PATIENCE_S
         while not self._answers():
-            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+            assert self._process.is_alive(), (self.folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < until, "the server did not start"
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
@@ -88,10 +78,25 @@ class TrackingServer:
 
     def kill(self) -> None:
         if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.kill()
+            self._process.join()
             self._process = None
+
+
+def _serve(folder: Path, store: str, port: int) -> None:
+    """In a process that has imported most of it: what `mlflow server` starts, uvicorn with MLflow's application."""
+    processes.print_into(folder / "server.log")
+    import uvicorn
+    from mlflow.server import constants
+
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: store,
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="warning")
 
 
 class Gate:

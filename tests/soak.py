@@ -163,21 +163,10 @@ def template_in(folder: Path) -> Path:
     """A folder with a migrated store and the judge, which no case has to make again."""
     template = folder / "template"
     template.mkdir()
-    made = processes.server().Process(target=_empty_store, args=(template,))
+    made = processes.server().Process(target=processes.fill, args=(template / "outputs",))
     made.start()
     assert wait([made]) == [0]
-    unused = shutil.copytree(template, folder / "judge")
-    with processes.agent(unused):
-        assert wait(start(unused, "vae", 1)) == [0], _last_lines(unused)
-    shutil.copytree(unused / "outputs" / "judges", template / "outputs" / "judges")
     return template
-
-
-def _empty_store(folder: Path) -> None:
-    from harness import tracking
-
-    os.chdir(folder)
-    tracking.client(URI).search_experiments()
 
 
 def cases(methods: list[str], worlds: list[int], kills: int, seed: int) -> Iterator[tuple[str, str]]:

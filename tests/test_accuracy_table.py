@@ -1,12 +1,11 @@
 """The accuracy table of a stored comparison, its files exact to the letter, and of a real MLflow store."""
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -278,14 +277,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return uri, parent
 
 
-def table_of(uri: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "analysis.accuracy_table", "--tracking-uri", uri, *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-
-
 def test_a_store_gives_the_stored_table_and_keeps_its_files(store: tuple[str, str], tmp_path: Path) -> None:
     uri, parent = store
-    done = table_of(uri, "--comparison", "low-data", "--out", str(tmp_path / "tables"))
+    out = ("--out", str(tmp_path / "tables"))
+    done = processes.run(tmp_path, "analysis.accuracy_table", "--tracking-uri", uri, "--comparison", "low-data", *out)
     assert done.returncode == 0, done.stderr
     assert done.stdout == GOLDEN.joinpath("accuracy_table.md").read_text(encoding="utf-8")
     names = ["accuracy_table.csv", "accuracy_table.md", "accuracy_table.png", "accuracy_table.tex"]
@@ -296,7 +291,8 @@ def test_a_store_gives_the_stored_table_and_keeps_its_files(store: tuple[str, st
 
 
 def test_bad_input_is_one_line_and_exit_code_2(store: tuple[str, str], tmp_path: Path) -> None:
-    done = table_of(store[0], "--comparison", "nothing-such", "--out", str(tmp_path))
+    flags = ("--tracking-uri", store[0], "--comparison", "nothing-such", "--out", str(tmp_path))
+    done = processes.run(tmp_path, "analysis.accuracy_table", *flags)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr

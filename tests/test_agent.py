@@ -28,6 +28,7 @@ with tracking.run("generators", "says", tags={"method": "vae"}, params={"steps":
     if "killed" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
 """
+SYNC = ("harness.tracking", "sync", "--tracking-uri")
 WITHOUT_MLFLOW = "import sys; sys.modules['mlflow'] = None\n"
 
 
@@ -217,9 +218,8 @@ def test_two_that_send_at_once_send_one_thing(store: str, tmp_path: Path) -> Non
         for step in range(5):
             run.image("samples", np.zeros((4, 4), np.uint8), step)
     (run.folder / local.SENT).unlink()
-    command = [sys.executable, "-m", "harness.tracking", "sync", "--tracking-uri", store]
-    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    both = [*processes.start(tmp_path, *SYNC, store), *processes.start(tmp_path, *SYNC, store)]
+    assert processes.wait(both) == [0, 0]
     (row,) = tracking.read_runs(tracking_uri=store).to_dict("records")
     with tracking.fetched(row["run_id"], "images", store) as folder:
         assert len(list(folder.glob("*.png"))) == 5

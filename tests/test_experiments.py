@@ -62,7 +62,7 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
 def test_labels_in_digits_out(vae_run: str, forked: Launch, place: Path) -> None:
     pictures = []
     for seed in ("0", "0", "1"):
-        command = ("experiments/generate.py", "--run", vae_run, "--labels", "7", "7", "3", "--out", "d.png")
+        command = ("generate.py", "--run", vae_run, "--labels", "7", "7", "3", "--out", "d.png")
         done = forked(*command, "--seed", seed)
         assert done.returncode == 0, done.stderr
         pictures.append(np.asarray(Image.open(place / "d.png")))
@@ -85,8 +85,8 @@ def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str, launch: Lau
 
 
 def test_figures_of_quality_by_the_number_of_samples(vae_run: str, forked: Launch, place: Path) -> None:
-    command = ("experiments/sample_size.py", "--n-real", "200", "--samples", vae_run, "--out", "numbers.csv")
-    done = forked(*command, "--numbers", "50", "100", "300", "400")
+    command = ("sample_size.py", "--n-real", "200", "--samples", vae_run, "--out", "numbers.csv")
+    done = forked(*command, "--numbers", "50", "100", "300", "400", "--cas-steps", "150")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(place / "numbers.csv").set_index(["images", "number"])
     # 300 samples; 180 real images to be judged, more to be taught by
@@ -106,20 +106,18 @@ def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
         (("--samples", "x", "--numbers", "5"), "--numbers must be 10 or more"),
         ((), "give --samples"),
     ):
-        done = forked("experiments/sample_size.py", *flags)
+        done = forked("sample_size.py", *flags)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert message in done.stderr
 
 
 COMPARE = (
-    "experiments/compare.py", "--methods", "vae", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
+    "compare.py", "--methods", "vae", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
     "--classifier.steps", "40", "--vae.steps", "50", "--name", "small",
 )  # fmt: skip
 
 
-def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
-    forked: Launch, launch: Launch, uri: str
-) -> None:
+def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(forked: Launch, uri: str) -> None:
     def children(parent: str) -> list[tuple[str, str, str]]:
         runs = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
         assert set(runs.status) == {"FINISHED"}
@@ -140,7 +138,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
     assert parent in again.stdout
     assert children(parent) == both
 
-    table = launch("-m", "analysis.accuracy_table", "--comparison", parent)
+    table = forked("analysis.accuracy_table", "--comparison", parent)
     assert table.returncode == 0, table.stderr
     assert re.search(r"150 +\| vae †? +\| +2 ", table.stdout), table.stdout
 
@@ -148,7 +146,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(
 def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(forked: Launch, uri: str) -> None:
     """Of a generator that is trained long enough for a filter to leave something, once for all its classifiers."""
     done = forked(
-        "experiments/compare.py", "--methods", "vae", "--controls", "--n-real", "150", "--num-synthetic", "300",
+        "compare.py", "--methods", "vae", "--controls", "--n-real", "150", "--num-synthetic", "300",
         "--seeds", "1", "--classifier.steps", "40", "--vae.steps", "60", "--name", "sweep",
         "--filtered", "--amounts", "0.5", "2", "3", "--shares", "0.25",
     )  # fmt: skip
@@ -188,7 +186,7 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
     place: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    settings = Single(n_real=200, num_synthetic=300, tracking_uri=uri)
+    settings = Single(n_real=200, num_synthetic=300, tracking_uri=uri, cas_steps=5)
     accelerator, dataset = Accelerator(cpu=True), data.load("digits", n_real=200)
     first, second = gan.Config(steps=6, batch_size=32), gan.Config(steps=6, batch_size=32, latent_scale=0.5)
     run = experiment.generator("gan", first, settings).run
@@ -247,7 +245,7 @@ def test_bad_input_is_one_line_and_creates_nothing(
     command: tuple[str, ...], message: str, forked: Launch, uri: str
 ) -> None:
     before = len(tracking.read_runs(tracking_uri=uri))
-    done = forked(f"experiments/{command[0]}", *command[1:])
+    done = forked(command[0], *command[1:])
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -263,7 +261,7 @@ def test_what_cannot_be_compiled_is_refused(place: Path) -> None:
 
 
 def test_help_shows_defaults_and_meanings(forked: Launch) -> None:
-    shown = forked("experiments/ddpm.py", "--help").stdout
+    shown = forked("ddpm.py", "--help").stdout
     shared = "dataset data-root n-real seed steps epochs batch-size tracking-uri experiment-name"
     for flag in shared.split():
         assert f"--{flag} " in shown

@@ -27,8 +27,10 @@ RESUMED = ("--resume", "auto", "--process-timeout", str(TIMEOUT_S), "--checkpoin
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return soak.template_in(tmp_path_factory.mktemp("template"))
+def template(tmp_path_factory: pytest.TempPathFactory, empty_outputs: Path) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    shutil.copytree(empty_outputs, folder / "outputs")
+    return folder
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def runs(forked: Launch) -> list[str]:
     ids = []
     for steps in ("60", "2"):
         small = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32", "--steps", steps)
-        done = forked("experiments/vae.py", *small)
+        done = forked("vae.py", *small)
         assert done.returncode == 0, done.stderr
         ids += re.findall(r"run ([0-9a-f]{32})", done.stdout)
     return ids
@@ -242,7 +242,7 @@ def test_the_better_of_two_runs_is_champion_however_often_they_are_sent(
 
 def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: Launch, uri: str) -> None:
     small = ("--n-real", "100", "--num-synthetic", "100", "--batch-size", "16", "--steps", "2", "--no-register")
-    done = forked("experiments/vae.py", *small)
+    done = forked("vae.py", *small)
     assert done.returncode == 0, done.stderr
     run = re.findall(r"run ([0-9a-f]{32})", done.stdout)[0]
     store = tracking.client(uri)
@@ -330,7 +330,7 @@ def test_a_registered_model_draws_what_its_run_draws(runs: list[str], forked: La
     version = tracking.client(uri).get_model_version_by_alias("vae", "champion").version
     pictures = []
     for source in (("--model", "models:/vae@champion"), ("--model", f"models:/vae/{version}"), ("--run", runs[0])):
-        done = forked("experiments/generate.py", *source, "--labels", "7", "7", "3", "--out", "d.png")
+        done = forked("generate.py", *source, "--labels", "7", "7", "3", "--out", "d.png")
         assert done.returncode == 0, done.stderr
         pictures.append(np.asarray(Image.open(place / "d.png")))
     assert all((picture == pictures[0]).all() for picture in pictures)
@@ -366,7 +366,7 @@ def test_what_cannot_be_drawn_from_is_named(
 
 @pytest.mark.usefixtures("runs")
 def test_an_unknown_champion_is_one_line_and_exit_code_2(forked: Launch) -> None:
-    done = forked("experiments/generate.py", "--model", "models:/flow@champion")
+    done = forked("generate.py", "--model", "models:/flow@champion")
     assert done.returncode == 2
     assert re.fullmatch(r"generate.py: no models:/flow@champion in sqlite:///.*\n", done.stderr)
 

@@ -1,33 +1,23 @@
 """Three processes compute what one does."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import ranks
 import torch
 from accelerate import Accelerator
-from processes import ROOT, environment
+from processes import ROOT
 
 from harness import launch
 from harness.errors import InputError
 
-LAUNCHER = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0")
 
-
-def launched(folder: Path, world: int, accumulate: int) -> list[dict[str, Any]]:
-    command = [*LAUNCHER, "--multi_gpu", "--num_processes", str(world)]
-    done = subprocess.run(
-        [*command, str(ROOT / "tests" / "ranks.py"), str(folder), str(accumulate)],
-        env=environment(ACCELERATE_USE_CPU="true"),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def computed(folder: Path, world: int, accumulate: int) -> list[dict[str, Any]]:
+    """By the processes of a job, each in its place of the list."""
+    job = processes.start(folder, str(ROOT / "tests" / "ranks.py"), str(folder), str(accumulate), world=world)
+    assert processes.wait(job) == [0] * world, processes.said(folder)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(world)]
 
 
@@ -49,7 +39,7 @@ def in_parts() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Of three processes, which take their shares of a batch in two parts."""
-    return launched(tmp_path_factory.mktemp("ranks"), world=3, accumulate=2)
+    return computed(tmp_path_factory.mktemp("ranks"), world=3, accumulate=2)
 
 
 @pytest.mark.parametrize("variant", list(ranks.VARIANTS))

@@ -49,13 +49,6 @@ def histories(uri: str, run_id: str, *keys: str) -> list[tuple[str, int, float, 
     return sorted(rows)
 
 
-def synced(folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "harness.tracking", *flags],
-        cwd=folder, env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 def say(run: tracking.Run, first: int, last: int) -> list[tuple[str, int, float, int]]:
     for step in range(first, last):
         run.metrics({"train/loss": step / 7}, step, 1_700_000_000_000 + step)
@@ -102,7 +95,7 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
         run.data("digits real", "d" * 64, "digits", "training")
     assert tracking.exit_code() == 3
     assert f"python -m harness.tracking sync --tracking-uri {up.uri}" in capsys.readouterr().err
-    away = synced(tmp_path, "sync", "--tracking-uri", up.uri)
+    away = processes.run(tmp_path, "harness.tracking", "sync", "--tracking-uri", up.uri)
     assert away.returncode == 2
     assert "are still to be sent" in away.stderr
     up.start()

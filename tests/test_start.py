@@ -58,7 +58,7 @@ from harness import experiment
 from harness.methods import ddpm, gan, vae
 from harness.settings import Single
 for name, method in {"ddpm": ddpm, "gan": gan, "vae": vae}.items():
-    experiment.generator(name, method.Config(steps=2, batch_size=16), Single(n_real=100, num_synthetic=40))
+    experiment.generator(name, method.Config(steps=2, batch_size=16), Single(n_real=100, num_synthetic=40, cas_steps=2))
 heavy = {"mlflow", "pandas", "torchvision", "torchmetrics", "sqlalchemy", "sklearn", "optuna"}
 print(sorted(heavy & {*sys.modules}), "torch._dynamo" in sys.modules)
 """

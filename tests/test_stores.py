@@ -28,9 +28,9 @@ COMPARE = (
 Say = Callable[..., subprocess.CompletedProcess]
 
 
-def ran(folder: Path, script: str, *flags: str, **more: str) -> tuple[int | None, str]:
-    (code,) = processes.wait(processes.start(folder, script, *flags, **more))
-    return code, processes.said(folder)[1]
+def ran(folder: Path, script: str, *flags: str, **more: str) -> tuple[int, str]:
+    done = processes.run(folder, script, *flags, **more)
+    return done.returncode, done.stderr
 
 
 def said(store: str, **more) -> tracking.Run:
@@ -95,10 +95,9 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, monkeypatch: 
     assert not list(folder.iterdir())
 
 
-def test_a_folder_may_have_any_name(empty_store: Path, tmp_path: Path) -> None:
+def test_a_folder_may_have_any_name(empty_outputs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "per%25cent" / "a b#c?d" / "größe"
-    (folder / "outputs").mkdir(parents=True)
-    shutil.copy(empty_store, folder / "outputs" / "mlflow.db")
+    shutil.copytree(empty_outputs, folder / "outputs")
     with processes.agent(folder):
         code, errors = ran(folder, "vae.py", *SMALL)
     assert (code, errors) == (0, "")
@@ -144,10 +143,9 @@ def test_a_run_with_bytes_that_are_no_text_is_sent(store: str) -> None:
 # --- Stores that are moved, or are others ----------------------------------------------------------------
 
 
-def test_a_folder_can_be_moved_with_its_store(empty_store: Path, tmp_path: Path) -> None:
+def test_a_folder_can_be_moved_with_its_store(empty_outputs: Path, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new name"
-    (old / "outputs").mkdir(parents=True)
-    shutil.copy(empty_store, old / "outputs" / "mlflow.db")
+    shutil.copytree(empty_outputs, old / "outputs")
     os.chdir(old)
     with processes.agent(old):
         before = said(f"sqlite:///{old}/outputs/mlflow.db")
@@ -186,8 +184,8 @@ def test_a_run_that_was_purged_or_deleted_is_named_and_left_out(store: str, caps
     client = MlflowClient(store)
     for run in runs:
         client.delete_run(run.id)
-    gc = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store, "--run-ids", runs[0].id]
-    subprocess.run(gc, check=True, capture_output=True, env=processes.environment(MLFLOW_TRACKING_URI=store))
+    gc = ("mlflow", "gc", "--backend-store-uri", store, "--run-ids", runs[0].id)
+    assert processes.run(Path.cwd(), *gc, MLFLOW_TRACKING_URI=store).returncode == 0
     for run in runs:
         sent = local.Sent.read(run.folder)
         sent.journal = 0
@@ -248,7 +246,7 @@ def test_a_deleted_experiment_is_one_line_before_any_work(store: str, tmp_path: 
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_deleted_comparison_and_another_store_are_named(store: str, tmp_path: Path, empty_store: Path) -> None:
+def test_a_deleted_comparison_and_another_store_are_named(store: str, tmp_path: Path, empty_outputs: Path) -> None:
     assert ran(tmp_path, *COMPARE, "--name", "t")[0] == 0
     client = MlflowClient(store)
     parent = tracking.read_runs("tags.kind = 'comparison'", tracking_uri=store)["run_id"].iloc[0]
@@ -256,7 +254,7 @@ def test_a_deleted_comparison_and_another_store_are_named(store: str, tmp_path: 
     code, errors = ran(tmp_path, *COMPARE, "--name", "t")
     assert (code, errors.count("\n")) == (2, 1)
     assert f"run {parent} was deleted in the store; to have it back: mlflow runs restore --run-id {parent}" in errors
-    shutil.copy(empty_store, tmp_path / "other.db")
+    shutil.copy(empty_outputs / "mlflow.db", tmp_path / "other.db")
     code, errors = ran(tmp_path, *COMPARE, "--name", "t", "--tracking-uri", "sqlite:///other.db")
     assert (code, errors.count("\n")) == (2, 1)
     assert "was begun in another store" in errors

@@ -41,8 +41,8 @@ def runs_of(place: Path, study: str) -> pd.DataFrame:
 def tuned(place: Path, forked: Callable) -> Any:
     """A study of a GAN, stopped short and gone on with: two workers, then one with more trials."""
     flags = (*TINY, "--epochs", "4", "--name", "small", "--pruner", "none", "--max-failures", "0", "--confirm-seeds")
-    first = forked("experiments/tune.py", "gan", *flags, "0", "--trials", "3", "--workers", "2")
-    second = forked("experiments/tune.py", "gan", *flags, "2", "--trials", "5")
+    first = forked("tune.py", "gan", *flags, "0", "--trials", "3", "--workers", "2")
+    second = forked("tune.py", "gan", *flags, "2", "--trials", "5")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     return study_of(place, "small"), runs_of(place, "small"), second.stdout
 
@@ -105,7 +105,7 @@ def test_the_best_trial_is_tagged_and_its_configuration_is_taken_back(
     with tracking.fetched(parent["run_id"], "best.toml", f"sqlite:///{place}/outputs/mlflow.db") as path:
         kept = shutil.copy(path, place / "best.toml")
     assert tomllib.loads(kept.read_text())["gan"] == {"steps": 20, "epochs": 4.0, "batch_size": 16, **best.params}
-    done = forked("experiments/gan.py", "--config", "best.toml", "--n-real", "100", "--num-synthetic", "100",
+    done = forked("gan.py", "--config", "best.toml", "--n-real", "100", "--num-synthetic", "100",
                   "--experiment-name", "again", "--latent-size", "8")  # fmt: skip
     assert done.returncode == 0, done.stderr
     again = tracking.read_runs(experiments=["again"], tracking_uri=f"sqlite:///{place}/outputs/mlflow.db").iloc[0]
@@ -144,11 +144,11 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
     for kind in ("images-idx3", "labels-idx1"):
         (raw / f"t10k-{kind}-ubyte").write_text("not for tuning")
     common = ("--dataset", "fashion-mnist", "--data-root", str(tmp_path), "--n-real", "100", "--num-synthetic", "100")
-    normal = forked("experiments/vae.py", *common, "--steps", "5")
+    normal = forked("vae.py", *common, "--steps", "5")
     assert normal.returncode == 2
     assert "t10k-images-idx3-ubyte is damaged" in normal.stderr
     objectives = ("--objectives", "accuracy", "cas", "--trials", "1", "--confirm-seeds", "0", "--name", "blind")
-    done = forked("experiments/tune.py", "vae", *common, "--steps", "5", "--classifier.steps", "5", *objectives)
+    done = forked("tune.py", "vae", *common, "--steps", "5", "--classifier.steps", "5", *objectives)
     assert done.returncode == 0, done.stderr
     assert study_of(place, "blind").trials[0].state == TrialState.COMPLETE
 
@@ -159,7 +159,7 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
 def test_a_pruned_trial_says_by_what_and_when(place: Path, forked: Callable) -> None:
     """Halving keeps the best half at each look: of six trials some must go."""
     flags = (*TINY, "--objectives", "fid", "--pruner", "halving", "--sampler", "random", "--confirm-seeds", "0")
-    done = forked("experiments/tune.py", "vae", *flags, "--trials", "6", "--name", "halved")
+    done = forked("tune.py", "vae", *flags, "--trials", "6", "--name", "halved")
     assert done.returncode == 0, done.stderr
     study, runs = study_of(place, "halved"), runs_of(place, "halved")
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
@@ -178,7 +178,7 @@ def test_a_pruned_trial_says_by_what_and_when(place: Path, forked: Callable) -> 
 
 def test_two_objectives_and_seeds_per_trial(place: Path, forked: Callable) -> None:
     flags = (*TINY, "--objectives", "conditional_accuracy", "train_seconds", "--seeds-per-trial", "2")
-    done = forked("experiments/tune.py", "vae", *flags, "--trials", "2", "--confirm-seeds", "0", "--name", "two")
+    done = forked("tune.py", "vae", *flags, "--trials", "2", "--confirm-seeds", "0", "--name", "two")
     assert done.returncode == 0, done.stderr
     study, runs = study_of(place, "two"), runs_of(place, "two")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -192,7 +192,7 @@ def test_two_objectives_and_seeds_per_trial(place: Path, forked: Callable) -> No
 def test_a_trial_that_diverges_fails_with_its_reason_and_the_study_goes_on(place: Path, forked: Callable) -> None:
     flags = (*TINY, "--objectives", "conditional_accuracy", "--confirm-seeds", "0", "--fix", "learning_rate=1e9")
     ended = ("--trials", "2", "--max-failures", "2", "--name", "diverged")
-    done = forked("experiments/tune.py", "vae", *flags, *ended)
+    done = forked("tune.py", "vae", *flags, *ended)
     assert done.returncode == 2
     assert "all 2 trials of diverged have failed, the last with: " in done.stderr
     study, runs = study_of(place, "diverged"), runs_of(place, "diverged")
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Pa
     assert [trial.state for trial in stopped] == [TrialState.FAIL, TrialState.FAIL]
     assert {trial.user_attrs["reason"] for trial in stopped} == {"stopped by SIGTERM"}
     processes.until(lambda: set(runs_of(place, "stopped")["status"]) == {"KILLED"})
-    done = forked("experiments/tune.py", *command)
+    done = forked("tune.py", *command)
     assert done.returncode == 0, done.stderr
     after = studies.attempts(study_of(place, "stopped").trials)
     assert [[trial.state.name for trial in past] for past in after.values()] == [["FAIL", "COMPLETE"]] * 2
@@ -274,19 +274,19 @@ def _plan(flags: tuple[str, ...]) -> Plan:
 
 
 def test_bad_input_on_the_command_line(forked: Callable) -> None:
-    done = forked("experiments/tune.py", "vae", "--space", "latent_size=32:8")
+    done = forked("tune.py", "vae", "--space", "latent_size=32:8")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
         == "tune.py: --space latent_size=32:8: low 32 is above high 8; give NAME=low:high, within 4:64:log\n"
     )
-    file = forked("experiments/gan.py", "--config", "nowhere.toml")
+    file = forked("gan.py", "--config", "nowhere.toml")
     assert file.returncode == 2
     assert file.stderr.startswith("gan.py: --config nowhere.toml cannot be read")
 
 
 def test_a_study_of_something_else_under_the_same_name_is_refused(tuned: Any, forked: Callable) -> None:
-    done = forked("experiments/tune.py", "gan", *TINY, "--name", "small", "--objectives", "cas")
+    done = forked("tune.py", "gan", *TINY, "--name", "small", "--objectives", "cas")
     assert done.returncode == 2
     assert "the study 'small' is another one: its objectives is ['accuracy'], not ['cas']" in done.stderr
 

@@ -14,7 +14,7 @@ from harness.errors import InputError
 def test_the_pages_show_a_comparison(forked: Launch, place: Path, tmp_path: Path) -> None:
     installed(ui_pictures.chromium)
     done = forked(
-        "experiments/compare.py", "--dataset", "digits", "--methods", "ddpm", "vae", "gan", "--n-real", "200",
+        "compare.py", "--dataset", "digits", "--methods", "ddpm", "vae", "gan", "--n-real", "200",
         "--seeds", "1", "--num-synthetic", "100", "--controls", "duplicate", "--classifier.steps", "20",
         "--ddpm.steps", "20", "--vae.steps", "20", "--gan.steps", "20",
     )  # fmt: skip

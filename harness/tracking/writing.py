@@ -206,21 +206,22 @@ class Run:
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
 
     def _wait_until_sent(self, length: int, patience_s: float) -> bool:
-        least, began = length + 1, time.monotonic()
-        until, ring_s = began + patience_s, began
-        while calls.can_send() and time.monotonic() < until:
+        least, moved_s, ring_s = length + 1, time.monotonic(), 0.0
+        unheard_s = moved_s + max(START_PATIENCE_S if patience_s >= END_PATIENCE_S else 0.0, patience_s)
+        while calls.can_send():
             if local.is_sent(self.folder):
                 return True
-            if time.monotonic() >= ring_s:  # an agent that waits for its store tries again
+            now, sent = time.monotonic(), local.Sent.read(self.folder)
+            if now >= ring_s:  # an agent that waits for its store tries again
                 calls.ring(self.folder.name, self._secrets)
-                ring_s = time.monotonic() + calls.LOOK_S
-            sent = local.Sent.read(self.folder)
+                ring_s = now + calls.LOOK_S
             if sent.aside and sent.journal == length:
                 break  # all that the store takes is there
             if length - sent.journal < least:
-                least, until = length - sent.journal, time.monotonic() + patience_s
-            if not sent.run_id and not sent.trouble and patience_s >= END_PATIENCE_S:
-                until = max(until, began + START_PATIENCE_S)
+                least, moved_s = length - sent.journal, now
+            unheard = not sent.run_id and not sent.trouble
+            if now > (unheard_s if unheard else moved_s + patience_s):
+                break
             time.sleep(calls.PAUSE_S)
         print(f"run {self.id}: {self._what_is_left()}", file=sys.stderr)
         _left.add(self.id)

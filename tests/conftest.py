@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers' threads that wait for each other's cores cost minutes
 
@@ -17,6 +18,23 @@ from processes import ROOT, environment
 from harness import locks
 
 Launch = Callable[..., subprocess.CompletedProcess]
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if long := [item for item in items if item.get_closest_marker("long")]:
+        getattr(long[0].config, "workeroutput", {})["left out"] = len(long)
+
+
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = node.workeroutput.get("left out", 0)  # the same in each worker
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{left_out} long tests were left out: make soak runs them")
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +86,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, empty_outputs: Path) -> Iter
 def launch(place: Path) -> Launch:
     """`launch("experiments/vae.py", "--steps", "5")`: a real process in `place`, its output captured."""
 
-    def start(*command: str, prefix: tuple[str, ...] = (), **more: str) -> subprocess.CompletedProcess:
-        program = [*prefix, str(ROOT / command[0])] if command[0].endswith(".py") else list(command[:1])
-        python = [] if prefix else [sys.executable]
+    def start(*command: str, **more: str) -> subprocess.CompletedProcess:
+        program = str(ROOT / command[0]) if command[0].endswith(".py") else command[0]
         return subprocess.run(
-            [*python, *program, *processes.quick(*command)],
+            [sys.executable, program, *processes.quick(*command)],
             cwd=place,
             env=environment(**more),
             capture_output=True,

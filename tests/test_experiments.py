@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from accelerate import Accelerator
 from conftest import Launch
 from PIL import Image
+from processes import ROOT, environment
 
 from analysis import accuracy_table, runs
 from harness import data, experiment, identities, tracking
@@ -209,19 +211,32 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
     assert "metrics.train/loss" not in taken
 
 
-@pytest.mark.usefixtures("vae_run")
-def test_two_processes_make_one_run_with_the_same_samples(launch: Launch, uri: str) -> None:
-    """The sample set's labels and size, one run, and nothing written by the second process."""
-    before = len(tracking.read_runs(tracking_uri=uri))
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
-    prefix = (*launcher, "--main_process_port", "0")
-    done = launch("experiments/vae.py", *SMALL, "--steps", "6", prefix=prefix, ACCELERATE_USE_CPU="true")
+@pytest.mark.parametrize(
+    ("world", "flags"),
+    [
+        (2, (*SMALL, "--steps", "6", "--num-steps", "20", "--cas-steps", "5")),
+        pytest.param(1, (), marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+        pytest.param(2, (), marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_the_missions_own_command(world: int, flags: tuple[str, ...], tmp_path: Path) -> None:
+    """`accelerate launch experiments/ddpm.py` in an empty folder: one run with its figures and pictures."""
+    several = ("--multi_gpu", "--num_processes", "2", "--main_process_port", "0") if world > 1 else ()
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *several, str(ROOT / "experiments/ddpm.py"), *flags],
+        cwd=tmp_path, env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    runs = tracking.read_runs(tracking_uri=uri)
-    assert len(runs) == before + 1
-    newest = runs.sort_values("start_time").iloc[-1]
-    assert newest["params.world_size"] == "2"
-    assert newest["status"] == "FINISHED"
+    uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    (run,) = tracking.read_runs("tags.kind = 'generator'", tracking_uri=uri).to_dict("records")
+    assert (run["status"], run["params.world_size"]) == ("FINISHED", str(world))
+    for name in ("samples/conditional_accuracy", "samples/cas"):
+        assert (0.0 if flags else 0.8) <= run[f"metrics.{name}"] <= 1
+    for name in ("samples.npz", "pictures/closest_pairs.png"):
+        with tracking.fetched(run["run_id"], name, uri) as path:
+            assert path.stat().st_size
+    with tracking.fetched(run["run_id"], "images", uri) as folder:
+        assert len(list(folder.glob("*.png"))) > 1
 
 
 @pytest.mark.usefixtures("vae_run")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two workers' threads that wait for each other's cores cost minutes
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers' threads that wait for each other's cores cost minutes
 
 import processes
 import pytest

@@ -18,4 +18,3 @@ from harness.tracking import agent  # noqa: F401
 PIL.Image.preinit()
 sqlalchemy.orm.configure_mappers()
 torch.compiler.reset()  # imports the compiler, which every process of several does
-torch.set_num_threads(1)

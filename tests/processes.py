@@ -32,7 +32,7 @@ def environment(**more: str) -> dict[str, str]:
     """A clean environment: no settings of the caller's MLflow or launcher reach the processes under test."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ACCELERATE_"))}
     # One thread a process: several run at once, and threads that wait for each other's cores cost minutes.
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | more
+    return {"OMP_NUM_THREADS": "1"} | kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | more
 
 
 @functools.cache

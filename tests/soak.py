@@ -283,7 +283,9 @@ def agents(number: int, seed: int) -> Iterator[tuple[str, str]]:
                 wait([started], 300)
             assert wait(processes.start(folder, "vae.py", *wanted, "--seed", str(number)), 300) == [0]
             with contextlib.chdir(folder):
-                processes.until(lambda: not _open_runs(folder) and all(map(local.is_sent, local.folders())), 120)
+                with contextlib.suppress(AssertionError):
+                    processes.until(lambda: not _left(folder), 120)
+                assert not _left(folder), _left(folder)
             wrong = _differences(folder)
         except AssertionError as error:
             wrong = str(error) or "a check failed"
@@ -300,6 +302,12 @@ def _agent_of(folder: Path) -> psutil.Process | None:
             if process.info["cwd"] == str(folder) and process.info["cmdline"][2:4] == ["harness.tracking", "agent"]:
                 return process
     return None
+
+
+def _left(folder: Path) -> list[str]:
+    """What is open in the store, and what is unsent."""
+    unsent = [f"{path.name} is unsent" for path in local.folders() if not local.is_sent(path)]
+    return [*(f"{run} is RUNNING" for run in _open_runs(folder)), *unsent]
 
 
 def _open_runs(folder: Path) -> list[str]:

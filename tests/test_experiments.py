@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import processes
@@ -19,6 +20,7 @@ from analysis import accuracy_table, runs
 from harness import data, experiment, identities, tracking
 from harness.methods import gan
 from harness.settings import Single
+from harness.tracking import stores
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
 RUN = re.compile(r"run ([0-9a-f]{32})")
@@ -73,17 +75,14 @@ def test_labels_in_digits_out(vae_run: str, forked: Launch, place: Path) -> None
     assert (pictures[0] != pictures[2]).any()
 
 
-def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str, launch: Launch) -> None:
-    code = (
-        "import mlflow, sys, numpy as np; from mlflow import MlflowClient; mlflow.set_tracking_uri(sys.argv[1]);"
-        "run = MlflowClient().get_run(sys.argv[2]);"
-        "model = mlflow.pyfunc.load_model(f'models:/{run.outputs.model_outputs[0].model_id}');"
-        "first, again, other = (model.predict({'label': [7, 7, 3]}, params={'seed': s}) for s in (1, 1, 2));"
-        "assert first.shape == (3, 8, 8, 1) and first.dtype == np.uint8, first.shape;"
-        "assert (first == again).all() and (first != other).any()"
-    )
-    done = launch("-c", code, uri, vae_run)
-    assert done.returncode == 0, done.stderr
+def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str) -> None:
+    stores.use(uri)
+    (model,) = mlflow.MlflowClient(uri).get_run(vae_run).outputs.model_outputs
+    loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    first, again, other = (loaded.predict({"label": [7, 7, 3]}, params={"seed": seed}) for seed in (1, 1, 2))
+    assert (first.shape, first.dtype) == ((3, 8, 8, 1), np.uint8)
+    assert (first == again).all()
+    assert (first != other).any()
 
 
 def test_figures_of_quality_by_the_number_of_samples(vae_run: str, forked: Launch, place: Path) -> None:

@@ -10,6 +10,7 @@ is then called. About ten minutes.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -19,12 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from processes import ROOT, environment
 from servers import TrackingServer
+
+from harness.tracking import local
 
 WAYS = ("log_metric", "log_metric, asynchronous", "Accelerate's MLflowTracker", "journal")
 BLOCK, BLOCKS = 100, 4
@@ -36,7 +38,7 @@ Log = Callable[[dict[str, float], int], None]
 # --- In the child ----------------------------------------------------------------------------------------
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(way: str, uri: str) -> Iterator[Log]:
     """A run of its own, and what logs to it."""
     import mlflow
@@ -45,7 +47,7 @@ def opened(way: str, uri: str) -> Iterator[Log]:
         from harness import tracking
 
         with tracking.run("logging", way, tags={}, params={}, tracking_uri=uri) as run:
-            Path("run").write_text(run.id)
+            Path("run").write_text(run.folder.name)
             yield run.metrics
     elif way == "Accelerate's MLflowTracker":
         from accelerate import Accelerator
@@ -138,7 +140,9 @@ def loss(folder: Path, way: str, uri: str, what: str, server: TrackingServer | N
     if way == "journal":
         synced = [sys.executable, "-m", "harness.tracking", "sync", "--tracking-uri", uri]
         subprocess.run(synced, cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
-    said, kept = told(folder) * 2, stored(uri, (folder / "run").read_text())
+    with contextlib.chdir(folder):
+        run = local.in_the_store(Path("run").read_text())
+    said, kept = told(folder) * 2, stored(uri, run)
     unsaid = f", {2 * LONG - said:,} never said (exit code {code})" if what == "server away" and said < 2 * LONG else ""
     return f"{max(0, said - kept):,} of {said:,}{unsaid}"
 

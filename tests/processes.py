@@ -164,6 +164,7 @@ def _be_agent(folder: Path, variables: dict[str, str]) -> None:
 def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str]) -> None:
     """In the new process: what `python SCRIPT FLAGS` or `python -m MODULE FLAGS` does. Does not return."""
     code = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that was started with & ignores Ctrl-C
     try:
         os.chdir(folder)
         os.environ.update(variables)

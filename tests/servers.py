@@ -1,6 +1,7 @@
 """Real servers for the tests, on loopback, ended with all their processes."""
 
 import contextlib
+import faulthandler
 import http.client
 import http.server
 import itertools
@@ -61,20 +62,27 @@ class TrackingServer:
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: ForkServerProcess | None = None
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
     def start(self) -> None:
         """Returns when it answers."""
         self._process = processes.server().Process(target=_serve, args=(self.folder, self.store, self.port))
         self._process.start()
         until = time.monotonic() + PATIENCE_S
-        while not self._answers():
-            assert self._process.is_alive(), (self.folder / "server.log").read_text()[-2000:]
-            assert time.monotonic() < until, "the server did not start"
+        while not (answer := self._answer()).startswith("200"):
+            log = (self.folder / "server.log").read_text()[-8000:] if (self.folder / "server.log").exists() else ""
+            assert self._process.is_alive(), log
+            assert time.monotonic() < until, f"the server did not start: {answer}\n{log}"
             time.sleep(0.1)
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-            return answer.status == 200
-        return False
+    def _answer(self) -> str:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return f"{answer.status} {answer.reason}"
+        except OSError as error:
+            return repr(error)
 
     def kill(self) -> None:
         if self._process:
@@ -86,6 +94,7 @@ class TrackingServer:
 def _serve(folder: Path, store: str, port: int) -> None:
     """In a process that has imported most of it: what `mlflow server` starts, uvicorn with MLflow's application."""
     processes.print_into(folder / "server.log")
+    faulthandler.dump_traceback_later(PATIENCE_S / 2)  # tells where it hangs, if it does
     import uvicorn
     from mlflow.server import constants
 
@@ -166,16 +175,21 @@ class TeamServer:
     def data(self) -> Path:
         return self.folder / "server" / "postgres"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Returns when it answers."""
         with self.log.open("ab") as log:
+            began = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.server", "--port", str(self.port), "--workers", "1", "--folder",
                  "server"],
                 cwd=self.folder, env=environment(**self.credentials), stdout=log, stderr=log,
             )  # fmt: skip
         until = time.monotonic() + PATIENCE_S
-        while f"{self.uri} answers" not in self.log.read_text():
+        while f"{self.uri} answers" not in self.log.read_text()[began:]:
             assert self._process.poll() is None, self.log.read_text()[-2000:]
             assert time.monotonic() < until, "the server did not start"
             time.sleep(0.2)

@@ -23,17 +23,25 @@ OLD = 1_700_000_000_000  # ms since the epoch
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
-    made = TrackingServer(tmp_path_factory.mktemp("server"))
-    made.start()
-    yield made
-    made.kill()
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
 
 
-@pytest.fixture(scope="module")
-def database(server: TrackingServer) -> str:
+@pytest.fixture
+def server(made: TrackingServer) -> TrackingServer:
+    """The server, which runs."""
+    if not made.is_running:
+        made.start()
+    return made
+
+
+@pytest.fixture
+def database(made: TrackingServer) -> str:
     """The server's store without the server."""
-    return f"sqlite:///{server.folder}/mlflow.db"
+    return f"sqlite:///{made.folder}/mlflow.db"
 
 
 @pytest.fixture
@@ -238,10 +246,10 @@ def test_another_store_at_the_same_address_is_another(server: TrackingServer, ke
     with sqlite3.connect(server.folder / "mlflow.db") as tables:  # as many runs in an experiment of the same id
         for table in ("runs", "metrics", "latest_metrics", "params", "tags"):
             tables.execute(
-                f"update {table} set run_uuid = 'f' || substr(run_uuid, 2, 30) || 'f' where run_uuid in "
+                f"update {table} set run_uuid = substr(run_uuid, 17) || substr(run_uuid, 1, 16) where run_uuid in "
                 f"({', '.join('?' * len(runs.ids))})", runs.ids,
             )  # fmt: skip
-    runs.ids = [f"f{run_id[1:31]}f" for run_id in runs.ids]
+    runs.ids = [run_id[16:] + run_id[:16] for run_id in runs.ids]
     assert runs.read()["run_id"].tolist() == runs.ids[::-1]
 
 

@@ -20,12 +20,20 @@ METRICS = 500
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[TeamServer]:
+def made() -> Iterator[TeamServer]:
     installed(postgres.binaries)
-    made = TeamServer()
-    made.start()
-    yield made
-    made.remove()
+    server = TeamServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def server(made: TeamServer) -> TeamServer:
+    """The server, which runs."""
+    if not made.is_running:
+        made.start()
+    return made
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
 @pytest.fixture
 def up(server: TrackingServer, tmp_path: Path) -> Iterator[TrackingServer]:
     """The server, and an agent that is not patient with it."""
-    if not server._answers():
+    if not server.is_running:
         server.kill()
         server.start()
     with processes.agent(tmp_path, MLFLOW_HTTP_REQUEST_TIMEOUT="2", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):

@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from a bare python3 with pip; the environment is made once, in .venv.
 PYTHON ?= python3
-STORAGE ?= outputs/studies.journal
+STORAGE ?= sqlite:///outputs/studies.db
 BIN := .venv/bin
 READY := .venv/ready
 
@@ -27,7 +27,7 @@ ui: $(READY)
 	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1
 
 dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies
-	$(BIN)/python -m harness.dashboard --storage $(STORAGE)
+	$(BIN)/optuna-dashboard $(STORAGE) --host 127.0.0.1
 
 server: $(READY)  # for a team: passwords, PostgreSQL; MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator
 	$(BIN)/python -m harness.server

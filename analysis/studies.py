@@ -1,6 +1,6 @@
 """A hyperparameter study as a page to show: counts, the winner, pictures, and a table of every trial.
 
-    python -m analysis.studies                                      # the only study of outputs/studies.journal
+    python -m analysis.studies                                      # the only study of outputs/studies.db
     python -m analysis.studies gan-mnist --storage postgresql://USER@HOST/studies
 
 A study that is still running is read as it is. It prints the table, and writes to
@@ -10,7 +10,7 @@ outputs/tables/studies/NAME, and to the artifacts of the study's run:
     trials.md, trials.csv   a row per trial
     history.png, …          the pictures
 
-A trial is a slot of the study, in the state of its last attempt. Attempts before that, whose worker died or was
+A trial is a slot of the study, in the state of its last attempt. Attempts before that, which died or were
 stopped, are counted apart.
 """
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from analysis import pages
-from analysis.lazily import Figure, confirmation, optuna, pd, storages, studies, study_plots, study_reading, tabulate
+from analysis.lazily import Figure, confirmation, optuna, pd, studies, study_plots, study_reading, tabulate
 from analysis.tables import folder, seconds
 from harness import cli, tracking
 from harness.errors import InputError
@@ -56,8 +56,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
     reading = study_reading.read(studies.read(study, storage))
-    place = storage or storages.default_storage()
-    confirmed = confirmation.confirmation(reading.name, storages.open_storage(place, create=False))
+    confirmed = confirmation.confirmation(reading.name, studies.open_storage(storage, create=False))
     out = folder(out or Path("outputs/tables/studies") / reading.name.replace("/", "_"))
     paths = write(reading, confirmed, out)
     print(markdown(reading, confirmed), end="")
@@ -111,7 +110,7 @@ def said(value: Any) -> str:
 def headings(reading: Reading) -> list[str]:
     front = ["front"] if reading.front else []
     names = [*reading.parameters, *reading.directions]
-    return ["trial", "slot", "attempt", "state", *names, *front, "duration, s", "worker", "reason"]
+    return ["trial", "slot", "attempt", "state", *names, *front, "duration, s", "reason"]
 
 
 def table(reading: Reading) -> list[list[str]]:
@@ -126,7 +125,7 @@ def table(reading: Reading) -> list[list[str]]:
             [
                 *(str(row[name]) for name in ("number", "slot", "attempt", "state")),
                 *(said(row[name]) for name in columns),
-                *(*front, seconds(row["duration_s"]), said(row["worker"]), reason),
+                *(*front, seconds(row["duration_s"]), reason),
             ]
         )
     return rows
@@ -139,7 +138,7 @@ def aligned(reading: Reading) -> list[str]:
         for name, among in reading.parameters.items()
         if isinstance(among, optuna.distributions.CategoricalDistribution)
     }
-    words = choices | {"state", "front", "worker", "reason"}
+    words = choices | {"state", "front", "reason"}
     return ["left" if heading in words else "right" for heading in headings(reading)]
 
 
@@ -191,7 +190,7 @@ def pictures(reading: Reading) -> dict[str, Picture]:
         else:
             found[name] = Picture(title, None, "Left out: the study searched no hyperparameter.")
     words = "All attempts, with their numbers where they fit; a running one ends where the study was last heard of."
-    found["workers"] = Picture("Workers", study_plots.workers(reading), words)
+    found["timeline"] = Picture("Timeline", study_plots.timeline(reading), words)
     return found
 
 
@@ -253,7 +252,7 @@ def page(reading: Reading, confirmed: Confirmation | None, shown: Mapping[str, P
     parts += [
         "<h2>Trials</h2>",
         "<p>Complete: has its value. Pruned: ended early as not promising. Failed: by an error. Stopped: by a signal "
-        "or Ctrl-C. Died: its worker went without a word.</p>",
+        "or Ctrl-C. Died: its process went without a word.</p>",
         _html_table(headings(reading), table(reading), aligned(reading), "trials", str(reading.best)),
     ]
     return pages.page(f"Study {reading.name}", parts)

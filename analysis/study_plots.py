@@ -310,18 +310,17 @@ def _axis(panel: Axes, place: int, among: BaseDistribution, name: str, condition
 # --- Over the time -----------------------------------------------------------------------------------------
 
 
-def workers(reading: Reading) -> Figure:
-    """A row per worker, a bar per attempt; times in which nobody worked are cut out."""
+def timeline(reading: Reading) -> Figure:
+    """A bar per attempt, those side by side that were carried out at once; times without any are cut out."""
     begun = reading.attempts[reading.attempts["start"].notna()].sort_values("start")
-    begun = begun.assign(worker=begun["worker"].fillna("unknown"))
-    rows = {name: row for row, name in enumerate(begun["worker"].unique())}
     starts, ends, pauses = _busy(begun)
+    lanes = _lanes(starts, ends)
+    number = max(lanes) + 1
     total = max(ends.max(), 1e-3)
     unit, size = ("s", 1) if total < 180 else ("min", 60) if total < 10_800 else ("h", 3600)
-    figure = _figure(reading, 9, min(1.9 + 0.38 * len(rows), 14))
+    figure = _figure(reading, 9, min(1.9 + 0.38 * number, 14))
     panel = figure.subplots()
-    for start, end, attempt in zip(starts, ends, begun.to_dict("records"), strict=True):
-        row = rows[attempt["worker"]]
+    for start, end, row, attempt in zip(starts, ends, lanes, begun.to_dict("records"), strict=True):
         width = max(end - start, 0.004 * total)  # that the shortest can be seen
         panel.barh(row, width / size, left=start / size, height=0.7, color=COLOURS[attempt["state"]],
                    edgecolor="white", linewidth=0.5)  # fmt: skip
@@ -336,15 +335,26 @@ def workers(reading: Reading) -> Figure:
         told_at = at
         panel.annotate(f"pause of {_told(length)}", (at / size, 1), (0, 3), xycoords=("data", "axes fraction"),
                        textcoords="offset points", ha="center", fontsize=8, color="0.35")  # fmt: skip
-    panel.set_yticks(list(rows.values()), list(rows), fontsize=9 if len(rows) < 25 else 6)
+    panel.set_yticks([])
     left_out = ", pauses left out" if pauses else ""
     panel.set(xlabel=f"time since the first trial began [{unit}]{left_out}", xlim=(0, 1.01 * total / size))
-    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_ylim(number - 0.4, -0.6)
     sns.despine(ax=panel, left=True)
     shown = [name for name in COLOURS if (begun["state"] == name).any()]
     handles = [Patch(color=COLOURS[name], label=name) for name in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _lanes(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> list[int]:
+    """A lane for each attempt, the first that is free when it starts."""
+    free_at: list[float] = []
+    lanes = []
+    for start, end in zip(starts, ends, strict=True):
+        lane = next((lane for lane, free in enumerate(free_at) if free <= start), len(free_at))
+        free_at[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
 
 
 def _busy(begun: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], list[tuple[float, float]]]:

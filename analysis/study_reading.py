@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -32,9 +31,9 @@ KEY = (
 class Reading:
     """A study at one moment.
 
-    `attempts` has a row per attempt that a worker took or that waits for one, by number. Columns: slot, number,
+    `attempts` has a row per attempt at a slot, by number. Columns: slot, number,
     attempt, state (one of STATES), last (whether it is its slot's last), `params.NAME`, `objective/NAME`, start, end
-    (local time), duration_s, worker, reason, run_id. What an attempt does not have is NaN or None.
+    (local time), duration_s, reason, run_id. What an attempt does not have is NaN or None.
     """
 
     name: str
@@ -100,22 +99,21 @@ def frame_of(
     trials: Sequence[FrozenTrial], parameters: Mapping[str, BaseDistribution], objectives: Sequence[str]
 ) -> pd.DataFrame:
     """The attempts of all slots, as `Reading` says."""
-    latest = max(filter(None, map(last_seen, trials)), default=None)
+    latest = max((at for trial in trials for at in (trial.datetime_start, trial.datetime_complete) if at), default=None)
     rows = []
-    for slot, past in studies.attempts(trials).items():
-        for trial in past:
+    for slot, past in studies.by_slot(trials).items():
+        for attempt, trial in enumerate(past, 1):
             done = trial.state == TrialState.COMPLETE  # Optuna gives a pruned one the last it has reported
             values = trial.values if done else [math.nan] * len(objectives)
-            end = ended(trial, latest)
+            end = latest if trial.state == TrialState.RUNNING else trial.datetime_complete
             took = (end - trial.datetime_start).total_seconds() if trial.datetime_start and end else math.nan
             rows.append(
-                {"slot": slot, "number": trial.number, "attempt": trial.user_attrs.get(studies.ATTEMPT, 1)}
+                {"slot": slot, "number": trial.number, "attempt": attempt}
                 | {"state": state(trial), "last": trial is past[-1]}
                 | {f"params.{name}": trial.params.get(name) for name in parameters}
                 | {f"objective/{name}": value for name, value in zip(objectives, values, strict=True)}
                 | {"start": trial.datetime_start, "end": end, "duration_s": round(took, 3)}
-                | {"worker": trial.user_attrs.get(studies.WORKER), "reason": trial.user_attrs.get(studies.REASON)}
-                | {"run_id": trial.user_attrs.get(studies.RUN)}
+                | {"reason": trial.user_attrs.get(studies.REASON), "run_id": trial.user_attrs.get(studies.RUN)}
             )
     frame = pd.DataFrame(rows).sort_values("number", ignore_index=True)
     return frame.astype({f"params.{name}": "Int64" for name, among in parameters.items() if _is_whole(among)})
@@ -128,28 +126,10 @@ def _is_whole(among: BaseDistribution) -> bool:
 
 
 def state(trial: FrozenTrial) -> str:
-    """One of STATES: FAIL is told apart by what ended it, an error, a signal, or its worker's death."""
+    """One of STATES: FAIL is told apart by what ended it, an error, a signal, or its process's death."""
     if trial.state != TrialState.FAIL:
         return trial.state.name.lower()
     return "died" if studies.died(trial) else "stopped" if studies.was_stopped(trial) else "failed"
-
-
-def last_seen(trial: FrozenTrial) -> datetime | None:
-    """The last moment of which an attempt is known: its end, its last beat, its start; None for a waiting one."""
-    beat = trial.system_attrs.get("beat")
-    beaten = datetime.fromtimestamp(beat) if beat and trial.datetime_start else None
-    end = None if studies.died(trial) and beaten else trial.datetime_complete  # its death was found out later
-    return max(filter(None, (trial.datetime_start, beaten, end)), default=None)
-
-
-def ended(trial: FrozenTrial, latest: datetime | None) -> datetime | None:
-    """When an attempt ended, or was last heard of; in a storage that keeps no beats a running one lasts until `latest`.
-
-    latest: the last moment of which the study knows.
-    """
-    if trial.state == TrialState.RUNNING and "beat" not in trial.system_attrs:
-        return latest
-    return last_seen(trial) if trial.state == TrialState.RUNNING or studies.died(trial) else trial.datetime_complete
 
 
 def importances(study: optuna.Study, directions: Mapping[str, Direction]) -> pd.DataFrame:

@@ -86,16 +86,17 @@ def main(repeats: int = 20, trials: int = 30, steps: int = 200, num_samples: int
     import numpy as np
     import optuna
     import pandas as pd
+    from optuna.samplers import RandomSampler, TPESampler
 
     from harness.trials import PRUNERS
-    from harness.tuning import SAMPLERS
 
+    samplers = {"tpe": TPESampler, "random": RandomSampler}
     torch.set_num_threads(1)
     objective, rows = Cheap(steps, num_samples), []
     for repeat in range(repeats):
         for name in np.random.default_rng(repeat).permutation(list(SEARCHES)):  # in turns, so that load is shared
             sampler, pruner = SEARCHES[name]
-            study = optuna.create_study(sampler=SAMPLERS[sampler](seed=repeat), pruner=PRUNERS[pruner]())
+            study = optuna.create_study(sampler=samplers[sampler](seed=repeat), pruner=PRUNERS[pruner]())
             study.optimize(objective, n_trials=trials)
             rows += [
                 (name, repeat, trial.number, trial.state.name, trial.value, trial.user_attrs["device_seconds"])

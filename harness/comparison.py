@@ -1,25 +1,23 @@
-"""A comparison: every arm, every seed, every number of real images, as cells of one study, under one parent run.
+"""A comparison: every arm, every seed, every number of real images, as cells under one parent run.
 
 A generator's cell trains it and draws its sample set; a classifier's cell waits for that of its samples.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
-from optuna.samplers import RandomSampler
-from optuna.trial import Trial, TrialState
 
-from harness import arms, classifier, experiment, identities, launch, methods, storages, studies, tracking, workers
+from harness import arms, classifier, engine, experiment, identities, launch, methods, numerics, tracking
 from harness.arms import Arm
 from harness.data import Dataset
+from harness.engine import Engine, driving, told
 from harness.errors import InputError
 from harness.plans import ComparisonPlan as Plan
 from harness.settings import Common, Single, load
-from harness.studies import RUN, Queue, Slot
+from harness.tasks import Talk, Task
 from harness.tracking import inputs, local
 
 
@@ -59,25 +57,18 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
              *identities.of_cas(plan))  # fmt: skip
     identity = identities.digest(*parts)
-    storage, study = storages.open_storage(plan.place, plan.beat), f"{plan.name} {identity[:8]}"
-    make_parent = partial(_parent, plan, hyperparameters, identity)
-    parent = studies.make(study, storage, ["maximize"], {"comparison": identity}, make_parent)
-    _check_parent(parent, plan)
-    cells = cells_of(plan)
-    with tracking.run(
-        plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
-        of=parent,
-    ) as run:  # fmt: skip
-        queue = Queue(study, storage)
-        queue.enqueue(_slots(plan))
-        _reopen(queue, cells, parent, plan.tracking_uri)
-        workers.work(plan, _work, plan, hyperparameters, study, parent)
-        run.describe(
-            f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
-            f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
-            f"    python -m analysis.accuracy_table --comparison {parent}"
-        )
-        _check_done(Queue(study, storage), cells)
+    with engine.opened(plan) as workers, driving(f"comparison {plan.name} {identity[:8]}"):
+        parent = _parent(plan, hyperparameters, identity)
+        with tracking.run(
+            plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
+            of=parent,
+        ) as run:  # fmt: skip
+            run.describe(
+                f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
+                f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
+                f"    python -m analysis.accuracy_table --comparison {parent}"
+            )
+            _carry_out_all(plan, hyperparameters, parent, workers)
     print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
 
 
@@ -95,16 +86,6 @@ def check(plan: Plan) -> None:
         raise InputError(f"--shares {' '.join(f'{share:g}' for share in plan.shares)} must be between 0 and 1")
     for n_real in plan.n_real:
         load(plan, n_real, seed=0)
-
-
-def _check_parent(parent: str, plan: Plan) -> None:
-    """A comparison goes on in the store where it began. Raises InputError for another one."""
-    try:
-        inputs.in_store(parent, plan.tracking_uri)
-    except InputError as error:
-        if "was deleted" in str(error):
-            raise
-        raise InputError(f"the comparison {plan.name!r} was begun in another store; give another --name") from error
 
 
 def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
@@ -158,77 +139,66 @@ def _cells_of_generator(plan: Plan, method: str, n_real: int, seed: int) -> list
     ]
 
 
-def _slots(plan: Plan) -> list[Slot]:
-    cells = cells_of(plan)
-    return [
-        Slot(name, needs=cell.source.name if cell.source and cell.source.name in cells else None)
-        for name, cell in cells.items()
-    ]
+def _carry_out_all(plan: Plan, hyperparameters: Any, parent: str, workers: Engine) -> None:
+    """Have the cells done that are not; a classifier after the generator of its samples.
 
-
-def _reopen(queue: Queue, cells: Mapping[str, Cell], parent: str, tracking_uri: str | None) -> None:
-    """What failed is done again, and what was done but is no longer in the store."""
-    under = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'FINISHED'"
-    there = {run["run_id"] for run in inputs.find_runs(under, tracking_uri)}
-    there |= {folder.name for folder in local.folders() if local.status(folder) == "FINISHED"}  # to be sent yet
-    for name, past in queue.attempts().items():
-        lost = name in cells and not cells[name].samples and past[-1].user_attrs.get(RUN) not in there
-        if name in cells and (past[-1].state == TrialState.FAIL or (lost and past[-1].state == TrialState.COMPLETE)):
-            queue.reopen([Slot(name)])
-
-
-def _check_done(queue: Queue, cells: Mapping[str, Cell]) -> None:
-    known = queue.attempts()
-    failed = [name for name in cells if not studies.is_done(known.get(name, []))]
+    Raises InputError, after all, for those that have failed.
+    """
+    cells, known = cells_of(plan), _finished(parent, plan.tracking_uri)
+    left = {name: cell for name, cell in cells.items() if name not in known}
+    wanted = {cell.source.name for cell in left.values() if cell.source}
+    left = {name: cell for name, cell in left.items() if not cell.samples or name in wanted}
+    for name, cell in left.items():
+        source = cell.source.name if cell.source and cell.source.name in cells else None
+        samples = known.get(source) if source else None
+        arguments = (plan, hyperparameters, cell, parent, *([samples] if samples or not source else []))
+        task = Task(carry_out, arguments, plan.processes_per_trial, plan.trial_timeout)
+        workers.submit(name, task, needs=source if source in left else None)
+    endings = told(workers.endings(lambda *_: False), plan.name, len(left), workers.slots)
+    failed = {name: ending.reason for name, ending in endings if ending.state != "done"}
     if failed:
-        reasons = {
-            past[-1].user_attrs.get(studies.REASON, "its worker died") for name, past in known.items() if name in failed
-        }
+        name = next(iter(failed))
         raise InputError(
-            f"{len(failed)} cells have failed, such as {failed[0]}: {min(reasons)}; the same command tries again"
+            f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
         )
 
 
-def _work(plan: Plan, hyperparameters: Any, study: str, parent: str) -> None:
-    """A worker's part."""
-    queue = Queue(study, storages.open_storage(plan.place, plan.beat), RandomSampler())
-    queue.retries = plan.retries
-    cells = cells_of(plan)
+def _finished(parent: str, tracking_uri: str | None) -> dict[str, str]:
+    """The finished runs of a comparison by their cells' names, those that this version would repeat to the digit."""
+    under = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'FINISHED'"
+    rows = inputs.find_runs(under, tracking_uri)
+    waiting = [folder for folder in local.folders() if not local.is_sent(folder)]
+    rows += [local.row(folder) for folder in waiting if local.status(folder) == "FINISHED"]
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    return {
+        row["tags.cell_name"]: row["run_id"]
+        for row in rows
+        if row.get("parent_run_id") == parent
+        and row.get("tags.numerics") == str(numerics.VERSION)
+        and row.get("params.precision") == precision
+        and "tags.cell_name" in row
+    }
 
-    def objective(trial: Trial, slot: Slot) -> float:
-        studies.note_worker(trial)
-        samples = queue.attempts()[slot.needs][-1].user_attrs[RUN] if slot.needs else None
-        task = (plan, hyperparameters, cells[slot.name], parent, study, samples)
-        many = plan.processes_per_trial > 1
-        run_id, value = workers.span(plan.processes_per_trial, carry_out, *task) if many else carry_out(*task)
-        trial.set_user_attr(RUN, run_id)
-        return value
 
-    queue.work(_slots(plan), objective)
-
-
-def carry_out(
-    plan: Plan, hyperparameters: Any, cell: Cell, parent: str, study: str, samples: str | None
-) -> tuple[str, float]:
-    """Train what a cell is, unless the store has it, on all processes; the run's id and its headline figure.
+def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: str, samples: str | None = None) -> str:
+    """Train what a cell is, unless the store has it, on all processes: the run's id.
 
     `samples` is the run of the generator's cell that a classifier's has waited for.
     """
     accelerator = launch.accelerator(plan.process_timeout)
     shared = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Common)}
     own = {"experiment_name": plan.experiment_name or "comparisons", "n_real": cell.n_real, "seed": cell.seed}
-    single, tags = Single(**shared | own, resume="auto"), {"study": study}
+    single, tags = Single(**shared | own, resume="auto", wait=True), {"cell_name": cell.name}
     dataset = load(single, cell.n_real, cell.seed)
     if cell.samples:
         config = getattr(hyperparameters, cell.arm)
-        arm = experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags)
-        return arm.run or "", arm.metrics["samples/conditional_accuracy"]
+        return experiment.generated(cell.arm, config, single, dataset, parent, accelerator, tags=tags).run or ""
     config = hyperparameters.classifier
     if cell.share is not None:
         config = dataclasses.replace(config, synthetic_share=cell.share)
     arm = _arm(plan, config, cell, single, dataset, samples, accelerator)
-    run_id, figures = experiment.classified(arm, config, single, dataset, parent, accelerator, tags=tags)
-    return run_id, figures["test/accuracy"]
+    run, _ = experiment.classified(arm, config, single, dataset, parent, accelerator, tags=tags)
+    return run
 
 
 def _arm(

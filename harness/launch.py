@@ -42,6 +42,7 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
 
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
+        _repeatable()
     served = _fresh_store(timeout_s)
     # Networks move themselves to their device; to let prepare() do it imports torch.distributed.tensor, for seconds.
     group = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s))
@@ -51,6 +52,12 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     if made.num_processes > 1:
         _store().set(f"process/{made.process_index}", f"{os.getpid()}@{platform.node()}")
     return made
+
+
+def _repeatable() -> None:
+    """On a GPU only kernels that give the same sums each time, where there are such: a resume is exact there too."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def check(environment: os._Environ[str] | dict[str, str], world_size: int) -> None:
@@ -84,7 +91,7 @@ def agreed(value: Any, accelerator: Accelerator) -> Any:
 
 def one_process() -> None:
     """Raises InputError where a launcher started several: a study starts its processes itself."""
-    if any(os.environ.get(name, "1") != "1" for name in WORLD_SIZES):
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # srun sets PMI_SIZE for a single process too
         raise InputError(
             "a study or comparison is started as one process, which starts others: --workers N for trials side by "
             "side, --processes-per-trial N for trials that span N processes"

@@ -10,7 +10,6 @@ from harness import arms, classifier, methods, spaces
 from harness.classifier import Config as ClassifierConfig
 from harness.errors import InputError
 from harness.settings import Common, Single
-from harness.tracking.addresses import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -18,29 +17,50 @@ class Crew(Common):
     """Who does the work of a study or a comparison."""
 
     workers: int = 1
-    """workers on this host, a device each; start the same command on other hosts for more"""
+    """cells or trials that are done at once on this host; where there are GPUs each has its own"""
+    slots_per_device: int = 1
+    """cells or trials that share a GPU"""
+    cluster: str | None = None
+    """a Dask cluster that does the work, instead of this host: tcp://HOST:8786, or its scheduler's file"""
+    tls: str | None = None
+    """folder of ca.pem, cert.pem and key.pem, for a cluster at tls://"""
     processes_per_trial: int = 1
     """processes (GPUs) that one trial or cell spans, under accelerate launch"""
-    storage: str | None = None
-    """what the workers share: a file (one host; by default under outputs/), postgresql://USER:PASSWORD@HOST/DATABASE
-    or grpc://HOST:PORT"""
     retries: int = 2
-    """times that a trial is tried again after its worker died"""
-    beat: int = 10
-    """seconds between two signs of life of a worker; it counts as dead after six without"""
-
-    @property
-    def place(self) -> str:
-        return self.storage or str(OUTPUTS / "studies.journal")
+    """times that a trial or cell is tried again when its process has died"""
+    trial_timeout: float | None = None
+    """seconds after which a trial or cell is taken for hung, and killed"""
 
     def check(self, **least: int) -> None:
         """Raises InputError for numbers that are too small, and for a launch of several processes."""
-        for name, value in {"workers": 1, "processes_per_trial": 1, "retries": 0, "beat": 1, **least}.items():
+        for name, value in {
+            "workers": 1,
+            "slots_per_device": 1,
+            "processes_per_trial": 1,
+            "retries": 0,
+            **least,
+        }.items():
             if getattr(self, name) < value:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {value}")
-        from harness import launch
+        if self.trial_timeout is not None and not self.trial_timeout > 0:
+            raise InputError(f"--trial-timeout {self.trial_timeout:g} must be above 0")
+        if self.cluster and self.workers != 1:
+            raise InputError("--workers is for this host; a --cluster has its own")
+        if self.tls and not self.cluster:
+            raise InputError("--tls is for a --cluster; on this host nothing listens")
+        from harness import launch, tasks
 
         launch.one_process()
+        devices = [] if self.cluster else tasks.devices()
+        if devices and self.workers * self.processes_per_trial > len(devices) * self.slots_per_device:
+            raise InputError(
+                f"--workers {self.workers} with --processes-per-trial {self.processes_per_trial} need more than the "
+                f"{len(devices)} GPUs that are here; give fewer, or a higher --slots-per-device"
+            )
+        if devices and self.processes_per_trial > len(devices):
+            raise InputError(
+                f"--processes-per-trial {self.processes_per_trial} must be at most the number of GPUs, {len(devices)}"
+            )
 
 
 # --- A comparison -----------------------------------------------------------------------------------------
@@ -113,6 +133,8 @@ class StudyPlan(Crew):
     """which trials end early; by default median, with two objectives none"""
     name: str | None = None
     """the study's name; by default METHOD-DATASET"""
+    storage: str | None = None
+    """where the study itself is kept: a file, or a database's URL; by default outputs/studies.db"""
     max_failures: int = 5
     """the study ends when so many trials have failed and none has not; 0 never"""
     confirm_seeds: int = 5

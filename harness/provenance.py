@@ -27,6 +27,14 @@ def diff() -> str:
     return _git("diff", "HEAD")
 
 
+def version() -> str:
+    """Of the harness as it is installed; a source folder that is not has none."""
+    try:
+        return importlib.metadata.version("synthetic-gain")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 @functools.cache
 def packages() -> str:
     """Python and every installed distribution, a line each."""

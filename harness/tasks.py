@@ -32,6 +32,7 @@ import torch
 
 from harness import launch, numerics, signals, tracking
 from harness.errors import Pruned
+from harness.tracking import local
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
 RANK = "rank"
@@ -77,7 +78,7 @@ class Ending:
     value: Any = None
     reason: str = ""
     run: str = ""
-    """the id of the task's run, where it told one"""
+    """the id of the task's run, where it told one: the store's, if the store has it"""
     all_sent: bool = True
     """whether the store has all that the task's runs said, or is not to be reached from there"""
 
@@ -135,8 +136,8 @@ def carry_out(task: Task, place: Place, hear: Hear, stop: threading.Event) -> En
                 time.sleep(POLL_S)
             ears.listen()
         if not reason and (folder / "ending").exists():
-            return dataclasses.replace(pickle.loads((folder / "ending").read_bytes()), run=ears.run)
-        return Ending("died", reason=reason or _last_words(process.poll()), run=ears.run)
+            return dataclasses.replace(pickle.loads((folder / "ending").read_bytes()), run=local.in_the_store(ears.run))
+        return Ending("died", reason=reason or _last_words(process.poll()), run=local.in_the_store(ears.run))
 
 
 class _Ears:

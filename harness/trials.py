@@ -4,7 +4,6 @@ A trial trains a generator with the suggested values, for each of `seeds_per_tri
 validation split; the test split is not read.
 """
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +13,14 @@ from statistics import fmean
 from typing import Any, Literal
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial, Trial
 
-from harness import experiment, launch, methods, spaces, storages, studies, tracking, workers
+from harness import experiment, identities, launch, methods, spaces, tracking
 from harness.errors import Diverged, Pruned
 from harness.experiment import LOOKS, Watch
 from harness.plans import StudyPlan as Plan
 from harness.settings import load
 from harness.spaces import Range
-from harness.studies import ATTEMPT, RUN, Queue, Slot
+from harness.tasks import Talk, Task
 from harness.tracking import local
 from harness.tracking.writing import Run
 
@@ -56,6 +53,9 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
 }
 
 
+LIVES_S = 0.5
+
+
 # --- One trial -------------------------------------------------------------------------------------------
 
 
@@ -80,79 +80,57 @@ def applies(found: Range, values: Mapping[str, Any]) -> bool:
     return all(values[name] == value for name, value in found.when.items())
 
 
-def run_trial(
-    plan: Plan, parent: str, queue: Queue, trial: Trial, slot: Slot, values: Mapping[str, Any], seeds: Sequence[int],
-    kind: str,
-) -> list[float]:  # fmt: skip
-    """One trial in this process, or in several, gone on with where its slot's last worker left it."""
-    studies.note_worker(trial)
-    resume, attempt = _resumable(queue.attempts()[slot.name]), trial.user_attrs[ATTEMPT]
-    task = Task(plan, parent, values, trial.number, attempt, slot.name, resume, seeds, queue.study_name,
-                trial._trial_id, kind)  # fmt: skip
-    start = time.monotonic()
-    if plan.processes_per_trial == 1:
-        found = carry_out(task, trial)
-    else:
-        found = workers.span(plan.processes_per_trial, carry_out, task)
-    said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, found, strict=True))
-    print(f"{kind} {slot.name}: {said} after {time.monotonic() - start:.0f} s", flush=True)
-    return found
-
-
-def _resumable(past: Sequence[FrozenTrial]) -> str | None:
-    """The run of a slot's last attempt, where it can be gone on with from here."""
-    runs = [trial.user_attrs[RUN] for trial in past[:-1] if RUN in trial.user_attrs]
-    folder = local.find(runs[-1]) if runs else None
-    return folder.name if folder and local.is_dead(folder) else None
-
-
 @dataclass(frozen=True)
-class Task:
+class Job:
     """What the processes of a trial must know."""
 
     plan: Plan
     parent: str
-    values: Mapping[str, Any]
-    number: int
-    attempt: int
+    kind: Literal["trial", "confirmation"]
     slot: str
-    resume: str | None
+    number: int
+    values: Mapping[str, Any]
     seeds: Sequence[int]
-    study: str
-    trial_id: int
-    kind: str
+
+    @property
+    def cell(self) -> str:
+        """The same for every attempt at a slot with these values."""
+        return identities.digest(self.parent, self.kind, self.slot, dict(self.values))
+
+    def task(self) -> Task:
+        return Task(carry_out, (self,), self.plan.processes_per_trial, self.plan.trial_timeout)
 
 
-def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
+def carry_out(talk: Talk, job: Job) -> list[float]:
     """Train, sample and score for each seed, on all processes of the trial: the means of the objectives.
+
+    Goes on with the run of the slot's last attempt where that can be done from here.
 
     Raises Pruned on all processes alike, and Diverged for a value that is not finite.
     """
-    plan, accelerator = task.plan, launch.accelerator(task.plan.process_timeout)
-    if trial is None and accelerator.is_main_process:  # of several that the worker has started
-        storage = storages.open_storage(plan.place, plan.beat)
-        trial = Trial(Queue(task.study, storage, RandomSampler(), PRUNERS[plan.prunes]()), task.trial_id)
-    tags = {"study": plan.study, "trial": task.number, "slot": task.slot}
-    with (
-        contextlib.ExitStack() as after,
-        tracking.run(
-            plan.experiment_name or "studies",
-            f"{plan.study} {task.kind} {task.slot}",
-            tags=tags | {"kind": task.kind, "method": plan.method, "dataset": plan.data_name},
-            params=task.values,
-            parent=task.parent,
-            tracking_uri=plan.tracking_uri,
-            active=accelerator.is_main_process,
-            resume=task.resume,
-            why=launch.blame,
-        ) as run,
-    ):
-        run.tags({"trial": task.number, "attempt": task.attempt, "state": "RUNNING"})
-        if trial:
-            trial.set_user_attr(RUN, run.id)
-            after.callback(lambda: trial.set_user_attr(RUN, run.id))  # the store's, when it has all of the run
+    plan, accelerator = job.plan, launch.accelerator(job.plan.process_timeout)
+    past = launch.agreed(_last_attempt(job) if accelerator.is_main_process else None, accelerator)
+    if past and local.status(local.RUNS / past) == "FINISHED":  # whoever asked for it has not heard
+        row = local.row(local.RUNS / past)
+        talk.begun(row["run_id"])
+        return [row[f"metrics.objective/{name}"] for name in plan.objectives]
+    tags = {"study": plan.study, "trial": job.number, "slot": job.slot}
+    with tracking.run(
+        plan.experiment_name or "studies",
+        f"{plan.study} {job.kind} {job.slot}",
+        tags=tags | {"kind": job.kind, "method": plan.method, "dataset": plan.data_name, "cell": job.cell},
+        params=job.values,
+        parent=job.parent,
+        tracking_uri=plan.tracking_uri,
+        active=accelerator.is_main_process,
+        resume=past,
+        why=launch.blame,
+    ) as run:
+        run.tags({"trial": job.number, "state": "RUNNING"})
+        if accelerator.is_main_process:
+            talk.begun(run.id)
         try:
-            rows = [_one_seed(task, tags, place, run, trial, accelerator) for place in range(len(task.seeds))]
+            rows = [_one_seed(job, tags, place, run, bool(past), talk, accelerator) for place in range(len(job.seeds))]
             found = [fmean(row[OBJECTIVES[name].figure] for row in rows) for name in plan.objectives]
             for name, value in zip(plan.objectives, found, strict=True):
                 if not value - value == 0:
@@ -167,50 +145,60 @@ def carry_out(task: Task, trial: Trial | None = None) -> list[float]:
         run.metrics({name: fmean(row[name] for row in rows) for name in figures})
         run.metrics({f"objective/{name}": value for name, value in zip(plan.objectives, found, strict=True)})
         run.tags({"state": "COMPLETE"})
-        run.describe(_described(task, found))
+        run.describe(_described(job, found))
     return found
 
 
+def _last_attempt(job: Job) -> str | None:
+    """The folder of the slot's last run, to be gone on with or finished; waits for the end of one that lives."""
+    folder = next(local.of_cell(job.cell, job.parent), None)
+    while folder and not local.is_dead(folder):
+        time.sleep(LIVES_S)
+    return folder.name if folder else None
+
+
 def _one_seed(
-    task: Task, tags: Mapping[str, Any], place: int, run: Run, trial: Trial | None, accelerator: Any
+    job: Job, tags: Mapping[str, Any], place: int, run: Run, again: bool, talk: Talk, accelerator: Any
 ) -> dict[str, float]:
-    """The figures of one seed; what the run of a trial that was cut off has finished is taken from there."""
-    plan, single = task.plan, task.plan.single(task.seeds[place])
-    single = dataclasses.replace(single, resume="auto" if task.resume else None)
-    config = dataclasses.replace(methods.find(plan.method).Config(), **plan.fixed | dict(task.values))
+    """The figures of one seed; what a trial that goes on has finished before is taken from there."""
+    plan = job.plan
+    single = dataclasses.replace(plan.single(job.seeds[place]), resume="auto" if again else None)
+    config = dataclasses.replace(methods.find(plan.method).Config(), **plan.fixed | dict(job.values))
     dataset = load(single, plan.n_real, single.seed)
     measures = sorted({OBJECTIVES[name].measure or "conditional_accuracy" for name in plan.objectives})
-    watch = _watch(plan, place, trial) if task.kind == "trial" else None
+    watch = _watch(plan, place, talk) if job.kind == "trial" else None
     parent = launch.agreed(run.id, accelerator)
-    if task.resume:
-        again = {"measures": measures, "watch": watch, "tags": tags, "within": parent}
-        arm = experiment.generated(plan.method, config, single, dataset, parent, accelerator, **again)
+    how: dict[str, Any] = {"measures": measures, "watch": watch, "tags": tags}
+    if again:
+        arm = experiment.generated(plan.method, config, single, dataset, parent, accelerator, within=parent, **how)
     else:
-        arm = experiment.generator(plan.method, config, single, parent, measures=measures, watch=watch, tags=tags)
+        arm = experiment.generator(plan.method, config, single, parent, **how)
     figures = dict(arm.metrics)
     if "accuracy" in plan.objectives:
-        _, found = experiment.classified(arm, plan.classifier, single, dataset, parent, accelerator, tags=tags)
+        given = (arm, plan.classifier, single, dataset, parent)
+        if again:
+            _, found = experiment.classified(*given, accelerator, tags=tags)
+        else:
+            _, found = experiment.classify(*given, tags=tags)
         figures |= found
     return figures
 
 
-def _watch(plan: Plan, place: int, trial: Trial | None) -> Watch | None:
+def _watch(plan: Plan, place: int, talk: Talk) -> Watch | None:
     """How the trial is looked at while the `place`-th seed trains; only a pruner wants to know."""
     early = OBJECTIVES[plan.objectives[0]].early
     if plan.prunes == "none" or early is None:
         return None
 
     def told(look: int, value: float) -> bool:
-        if trial is None:
-            return False
-        trial.report(value, place * LOOKS + look)
-        return trial.should_prune()
+        talk.report(place * LOOKS + look, value)
+        return talk.should_stop()
 
     return Watch(early, told)
 
 
-def _described(task: Task, found: Sequence[float]) -> str:
-    rows = [f"| {name} | {value:.4g} |" for name, value in zip(task.plan.objectives, found, strict=True)]
-    rows += [f"| {name} | {value} |" for name, value in task.values.items()]
-    title = f"**{task.plan.study}**, {task.kind} {task.slot}, attempt {task.attempt}"
+def _described(job: Job, found: Sequence[float]) -> str:
+    rows = [f"| {name} | {value:.4g} |" for name, value in zip(job.plan.objectives, found, strict=True)]
+    rows += [f"| {name} | {value} |" for name, value in job.values.items()]
+    title = f"**{job.plan.study}**, {job.kind} {job.slot}"
     return "\n".join([title, "", "| | |", "|:--|--:|", *rows])

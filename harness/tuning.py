@@ -5,48 +5,48 @@ The first trial is the default configuration.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 
-from harness import identities, methods, spaces, storages, studies, tracking, workers
+from harness import engine, identities, methods, spaces, studies, tracking
 from harness.confirmation import Confirmation, best, confirmation, confirmation_name
+from harness.engine import Engine, driving
 from harness.errors import InputError
+from harness.searching import Search, Slots
 from harness.settings import load
 from harness.spaces import Range
-from harness.studies import RUN, Queue, Slot
+from harness.studies import RUN
+from harness.tasks import Task
 from harness.tracking import OUTPUTS, inputs
 from harness.tracking.writing import Run
-from harness.trials import OBJECTIVES, PRUNERS, Plan, applies, run_trial, suggested
-
-SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler}
-
+from harness.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, suggested
 
 # --- A study, from end to end ----------------------------------------------------------------------------
 
 
 def tune(plan: Plan) -> None:
-    """Run a study, or what is left of it, in `plan.workers` workers, and hold its winner against the default."""
+    """Run a study, or what is left of it, and hold its winner against the default."""
     definition = check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "studies")
-    storage = storages.open_storage(plan.place, plan.beat)
-    studies.check_definition(plan.study, storage, definition)
-    parent = studies.make(plan.study, storage, _directions(plan), definition, partial(_make_parent, plan, definition))
-    inputs.in_store(parent, plan.tracking_uri)  # a study goes on in the store where it began
-    with tracking.run(
-        plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
-        of=parent,
-    ) as run:  # fmt: skip
-        Queue(plan.study, storage).enqueue(_slots(plan))
-        workers.work(plan, _search, plan, parent)
-        confirmed = confirmation(plan.study, storage)
-        _conclude(plan, storage, parent, run, confirmed)
+    with engine.opened(plan) as workers, driving(f"study {plan.study}"):
+        storage = studies.open_storage(plan.storage)
+        studies.check_definition(plan.study, storage, definition)
+        make_parent = partial(_make_parent, plan, definition)
+        parent = studies.make(plan.study, storage, _directions(plan), definition, make_parent)
+        inputs.in_store(parent, plan.tracking_uri)  # a study goes on in the store where it began
+        with tracking.run(
+            plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
+            of=parent,
+        ) as run:  # fmt: skip
+            _search(plan, parent, storage, workers)
+            _conclude(plan, storage, parent, run, confirmation(plan.study, storage))
 
 
 def check(plan: Plan) -> dict[str, Any]:
@@ -62,6 +62,7 @@ def check(plan: Plan) -> dict[str, Any]:
     plan.check(trials=1, seeds_per_trial=1, max_failures=0, confirm_seeds=0)
     if plan.confirm_seeds == 1:
         raise InputError("--confirm-seeds 1 gives no interval; give 0, or at least 2")
+    studies.url_of(plan.storage)
     fixed = plan.fixed
     dataset = load(plan.single(0), plan.n_real, 0)
     if not len(dataset.validation):
@@ -98,29 +99,34 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
     return run.id
 
 
-def _search(plan: Plan, parent: str) -> None:
-    """A worker's part of the study: its trials, then the winner and the default on fresh seeds."""
-    storage = storages.open_storage(plan.place, plan.beat)
-    queue = Queue(plan.study, storage, SAMPLERS[plan.sampler](), PRUNERS[plan.prunes]())
-    queue.retries, queue.max_failures = plan.retries, plan.max_failures
-    queue.work(_slots(plan), partial(_trial, plan, parent, queue))
-    winner = best(queue)
-    if plan.confirm_seeds and winner is not None and not _is_default(plan, winner):
-        definition = {"of": plan.study, "winner": winner.params}
-        name = confirmation_name(plan.study, winner)
-        studies.make(name, storage, _directions(plan), definition, lambda: parent)
-        again = Queue(name, storage, RandomSampler(), NopPruner())
-        again.retries = plan.retries
-        again.work(_confirmation_slots(plan), partial(_confirming_trial, plan, parent, again, winner.params))
+def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine) -> None:
+    """The study's trials, then the winner and the default on fresh seeds."""
+    sampler = TPESampler(constant_liar=workers.slots > 1) if plan.sampler == "tpe" else RandomSampler()
+    study = optuna.load_study(study_name=plan.study, storage=storage, sampler=sampler, pruner=PRUNERS[plan.prunes]())
+
+    def trial(trial: Trial, slot: str) -> Task:
+        return Job(
+            plan, parent, "trial", slot, trial.number, suggested(plan, trial), range(plan.seeds_per_trial)
+        ).task()
+
+    Search(study, _slots(plan), trial, plan.max_failures).run(workers)
+    winner = best(study)
+    if not plan.confirm_seeds or winner is None or _is_default(plan, winner):
+        return
+    name = confirmation_name(plan.study, winner)
+    studies.make(name, storage, _directions(plan), {"of": plan.study, "winner": winner.params}, lambda: parent)
+
+    def confirming(trial: Trial, slot: str) -> Task:
+        which, _, seed = slot.split()
+        values = winner.params if which == "best" else default_values(plan)
+        return Job(plan, parent, "confirmation", slot, trial.number, values, [int(seed)]).task()
+
+    again = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
+    Search(again, _confirmation_slots(plan), confirming).run(workers)
 
 
-def _trial(plan: Plan, parent: str, queue: Queue, trial: Trial, slot: Slot) -> list[float]:
-    """One trial of the search: its objectives."""
-    return run_trial(plan, parent, queue, trial, slot, suggested(plan, trial), range(plan.seeds_per_trial), "trial")
-
-
-def _slots(plan: Plan) -> list[Slot]:
-    return [Slot("0", _suggestible(plan)), *(Slot(str(number)) for number in range(1, plan.trials))]
+def _slots(plan: Plan) -> Slots:
+    return {"0": _suggestible(plan)} | {str(number): {} for number in range(1, plan.trials)}
 
 
 def default_values(plan: Plan) -> dict[str, Any]:
@@ -148,28 +154,17 @@ def _is_default(plan: Plan, winner: FrozenTrial) -> bool:
 # --- The winner, on fresh seeds --------------------------------------------------------------------------
 
 
-def _confirmation_slots(plan: Plan) -> list[Slot]:
+def _confirmation_slots(plan: Plan) -> Slots:
     first = plan.seeds_per_trial
-    return [
-        Slot(f"{which} seed {seed}")
-        for seed in range(first, first + plan.confirm_seeds)
-        for which in ("default", "best")
-    ]
+    seeds = range(first, first + plan.confirm_seeds)
+    return {f"{which} seed {seed}": {} for seed in seeds for which in ("default", "best")}
 
 
-def _confirming_trial(
-    plan: Plan, parent: str, queue: Queue, winner: Mapping[str, Any], trial: Trial, slot: Slot
-) -> list[float]:
-    which, _, seed = slot.name.split()
-    values = winner if which == "best" else default_values(plan)
-    return run_trial(plan, parent, queue, trial, slot, values, [int(seed)], "confirmation")
-
-
-def _conclude(plan: Plan, storage: Any, parent: str, run: Run, confirmed: Confirmation | None) -> None:
+def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run, confirmed: Confirmation | None) -> None:
     """The best trial as a tag and as an artifact that `--config` takes; what the study came to, on its run's page."""
     study = optuna.load_study(study_name=plan.study, storage=storage)
     winner = best(study)
-    past = studies.attempts(study.get_trials(deepcopy=False)).values()
+    past = studies.by_slot(study.get_trials(deepcopy=False)).values()
     states = pd.Series([trials[-1].state.name for trials in past]).value_counts()
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     if winner is None:

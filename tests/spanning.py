@@ -7,12 +7,13 @@ import torch
 from harness import trials
 from harness.experiment import Watch
 from harness.methods import vae
-from harness.trials import Task
+from harness.tasks import Talk
+from harness.trials import Job
 
 
-def carry_out(task: Task, fault: str) -> list[float]:
+def carry_out(talk: Talk, job: Job, fault: str) -> list[float]:
     """The trial, in which rank 1 raises, or its loss is not a number, at step 7."""
-    rank_1, step_of_vae = os.environ["RANK"] == "1", vae.VAE.step
+    rank_1, step_of_vae = os.environ.get("RANK") == "1", vae.VAE.step
 
     def step(self: vae.VAE, batch, step):
         if rank_1 and step == 7 and fault == "exception":
@@ -25,4 +26,4 @@ def carry_out(task: Task, fault: str) -> list[float]:
     vae.VAE.step = step
     if fault == "prune":  # no pruner would end a first trial
         trials._watch = lambda *_: Watch("fid", lambda look, value: look == 2)
-    return trials.carry_out(task)
+    return trials.carry_out(talk, job)

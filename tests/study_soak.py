@@ -1,13 +1,14 @@
-"""Studies under fire: workers killed, the database restarted, trials whose processes fail. Checked afterwards.
+"""Studies and comparisons under fire: processes and the driver killed, the tracking server away. Checked afterwards.
 
     python tests/study_soak.py
 
-Forty trials of four workers on PostgreSQL, two of them killed at random moments and the database restarted once; then
-trials of two processes that are pruned, raise on rank 1, diverge, and end well. Exit code 1 where a check fails.
+Forty trials, and the cells of a comparison, of four workers: two of their processes killed at random moments, the
+driver once, which is then started again, and the tracking server away for a while; then trials of two processes that
+are pruned, raise on rank 1, diverge, and end well. Exit code 1 where a check fails.
 """
 
 import contextlib
-import functools
+import dataclasses
 import os
 import random
 import signal
@@ -16,105 +17,181 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import processes
+import psutil
 import spanning
 import tyro
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
+from servers import TrackingServer
 
-from harness import postgres, storages, studies, tracking, trials, workers
-from harness.studies import Queue, Slot
-from harness.tracking import local
-from harness.trials import Plan, Task
+from harness import studies, tracking, trials
+from harness.engine import InOrder
+from harness.plans import StudyPlan
+from harness.searching import Search
+from harness.tasks import Task
+from harness.trials import Job
 
 PATIENCE_S = 600.0
-FLAGS = (
-    "--n-real", "100", "--num-synthetic", "100", "--steps", "40", "--batch-size", "16", "--classifier.steps", "20",
-    "--checkpoint-every", "10", "--pruner", "none", "--confirm-seeds", "0", "--beat", "1", "--name", "soak",
+AWAY_S = 5.0
+STUDY = (
+    "tune.py", "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "40", "--batch-size", "16",
+    "--classifier.steps", "20", "--checkpoint-every", "10", "--pruner", "none", "--confirm-seeds", "0",
+    "--name", "soak",
+)  # fmt: skip
+COMPARISON = (
+    "compare.py", "--dataset", "digits", "--n-real", "100", "--num-synthetic", "100", "--methods", "vae", "--controls",
+    "noise", "--vae.steps", "60", "--classifier.steps", "60", "--checkpoint-every", "10",
 )  # fmt: skip
 
 
-def workers_case(folder: Path, trials: int, kills: int, restarts: int, seed: int, workers: int = 4) -> None:
-    """One study of a VAE on PostgreSQL in `folder`; asserts that each trial ended once, as its run says."""
-    folder.chmod(0o755)  # as root PostgreSQL is another user
-    draw = random.Random(seed)
-    with postgres.running(folder / "postgres") as url, processes.agent(folder):
-        (study,) = processes.start(
-            folder, "tune.py", "vae", *FLAGS, "--storage", url, "--trials", str(trials), "--workers", str(workers)
-        )
-        events: list[Callable[[str], object]] = [*[kill_a_worker] * kills, *[restart(folder)] * restarts]
+class Drive:
+    """A command of several workers in a folder, with a server and an agent, and what befalls it."""
+
+    def __init__(self, folder: Path, workers: int, *command: str) -> None:
+        self.folder, self._workers = folder, workers
+        (folder / "server").mkdir()
+        self._server = TrackingServer(folder / "server")
+        self._server.start()
+        self.uri = self._server.uri
+        self._command = (*command, "--workers", str(workers), "--tracking-uri", self.uri)
+        self._agent = processes.start_agent(folder, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+        self._driver = self._started()
+
+    def __enter__(self) -> "Drive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (self._driver, self._agent):
+            process.kill()
+            process.join()
+        self._server.kill()
+
+    def _started(self) -> ForkServerProcess:
+        (driver,) = processes.start(self.folder, *self._command)
+        return driver
+
+    def under(self, draw: random.Random, kills: int, done: Callable[[], int], number: int) -> None:
+        """Let it end, under so many kills of a process, one of the driver and an outage, at random moments."""
+        events = [*[self.kill_one] * kills, self.kill_the_driver, self.take_the_server_away]
         draw.shuffle(events)
-        moments = sorted(draw.sample(range(1, trials - workers), len(events)))
-        for done, event in zip(moments, events, strict=True):
-            wait_for(lambda done=done: len(finished(url)) >= done)
+        moments = sorted(draw.sample(range(1, number - self._workers), len(events)))
+        for moment, event in zip(moments, events, strict=True):
+            wait_for(lambda moment=moment: done() >= moment)
             time.sleep(draw.random())
-            event(url)
-        (code,) = processes.wait([study], PATIENCE_S)
-        assert code == 0, processes.said(folder)
-        check(folder, url, trials, kills)
+            event()
+        (code,) = processes.wait([self._driver], PATIENCE_S)
+        assert code == 0, processes.said(self.folder)
+
+    def kill_one(self) -> None:
+        wait_for(self._working)
+        self._working()[0].kill()
+
+    def kill_the_driver(self) -> None:
+        self._driver.kill()
+        self._driver.join()
+        self._driver = self._started()
+
+    def take_the_server_away(self) -> None:
+        self._server.kill()
+        time.sleep(AWAY_S)
+        self._server.start()
+
+    def _working(self) -> list[psutil.Process]:
+        """The processes that write a run's journal, less the driver."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                journals = [file for file in process.open_files() if file.path.endswith("/journal")]
+                if process.cwd() == str(self.folder) and journals:
+                    found.append(process)
+        return [process for process in found if process.pid not in (self._driver.pid, self._agent.pid)]
 
 
-def kill_a_worker(url: str) -> None:
-    running = [trial for trial in trials_of(url) if trial.state == TrialState.RUNNING]
-    victim = next(trial.user_attrs["worker"] for trial in running if "worker" in trial.user_attrs)
-    os.kill(int(victim.rpartition(":")[2]), signal.SIGKILL)
+def wait_for(holds: Callable[[], object]) -> None:
+    processes.until(holds, PATIENCE_S)
 
 
-def restart(folder: Path) -> Callable[[str], object]:
-    return lambda _: postgres.control(folder / "postgres", "restart", "--mode", "fast")
+def all_runs(uri: str) -> pd.DataFrame:
+    return tracking.read_runs(tracking_uri=uri, refresh=True)
 
 
-@functools.cache
-def storage_of(url: str) -> optuna.storages.BaseStorage:
-    return storages.open_storage(url)  # whose connections stay open
+# --- A study ---------------------------------------------------------------------------------------------
 
 
-def trials_of(url: str) -> list[optuna.trial.FrozenTrial]:
-    storage = storage_of(url)
+def study_case(folder: Path, number: int, kills: int, seed: int, workers: int = 4) -> None:
+    """A study of a VAE in `folder`; asserts that each trial ended once, as its run says, and none is RUNNING."""
+    with Drive(folder, workers, *STUDY, "--trials", str(number)) as drive:
+        drive.under(random.Random(seed), kills, lambda: len(finished(folder)), number)
+        slots = studies.by_slot(trials_of(folder))
+        assert len(slots) == number
+        ends = Counter(tuple(trial.state.name for trial in past) for past in slots.values())
+        assert all(states[-1] == "COMPLETE" and set(states[:-1]) <= {"FAIL"} for states in ends), ends
+        runs = all_runs(drive.uri)
+    own = runs[runs["tags.kind"] == "trial"].set_index("run_id")
+    last = [past[-1] for past in slots.values()]
+    assert set(own["status"]) == {"FINISHED"}
+    assert set(own.index) == {trial.user_attrs["run_id"] for trial in last}  # gone on with, not begun anew
+    cut_off = runs[runs["status"] != "FINISHED"]  # a classifier is trained anew, its generator gone on with
+    assert set(cut_off["status"]) <= {"KILLED"}
+    assert len(cut_off) <= kills + workers
+    for trial in last:
+        run = own.loc[trial.user_attrs["run_id"]]
+        assert (run["metrics.objective/accuracy"], run["tags.trial"]) == (trial.value, str(trial.number))
+        for name, value in trial.params.items():
+            assert type(value)(run[f"params.{name}"]) == value
+
+
+def trials_of(folder: Path) -> list[FrozenTrial]:
+    place = folder / "outputs" / "studies.db"
+    if not place.exists():
+        return []
+    storage = studies.open_storage(str(place))
     if "soak" not in optuna.get_all_study_names(storage):
         return []
     return optuna.load_study(study_name="soak", storage=storage).trials
 
 
-def finished(url: str) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in trials_of(url) if trial.state.is_finished()]
+def finished(folder: Path) -> list[FrozenTrial]:
+    return [trial for trial in trials_of(folder) if trial.state == TrialState.COMPLETE]
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.2)
+# --- A comparison ----------------------------------------------------------------------------------------
 
 
-def check(folder: Path, url: str, trials: int, kills: int) -> None:
-    """Every trial has ended, none twice, and every run agrees with the study; none is left RUNNING."""
-    slots = studies.attempts(trials_of(url))
-    assert len(slots) == trials
-    ends = Counter(tuple(trial.state.name for trial in past) for past in slots.values())
-    assert all(states[-1] == "COMPLETE" and set(states[:-1]) <= {"FAIL"} for states in ends), ends
-    lost = sum(studies.died(trial) for past in slots.values() for trial in past)
-    assert kills <= lost
-    runs = tracking.read_runs("tags.study = 'soak'", tracking_uri=f"sqlite:///{folder}/outputs/mlflow.db", refresh=True)
-    own = runs[runs["tags.kind"] == "trial"].set_index("run_id")
-    assert set(own["status"]) == {"FINISHED"}
-    cut_off = runs[runs["status"] != "FINISHED"]  # a classifier is trained anew, its generator gone on with
-    assert set(cut_off["status"]) <= {"KILLED"}
-    assert len(cut_off) <= lost
-    last = [past[-1] for past in slots.values()]
-    assert set(own.index) == {trial.user_attrs["run_id"] for trial in last}
-    for trial in last:
-        run = own.loc[trial.user_attrs["run_id"]]
-        assert run["metrics.objective/accuracy"] == trial.value
-        assert (run["tags.trial"], run["tags.attempt"]) == (str(trial.number), str(trial.user_attrs["attempt"]))
-        for name, value in trial.params.items():
-            assert type(value)(run[f"params.{name}"]) == value
-    with contextlib.chdir(folder):
-        for past in slots.values():  # an attempt that got as far as a run was gone on with there
-            attempts = [trial.user_attrs["run_id"] for trial in past if "run_id" in trial.user_attrs]
-            assert len(set(map(local.in_the_store, attempts))) == 1
+def comparison_case(folder: Path, seeds: int, kills: int, seed: int, workers: int = 4) -> None:
+    """A comparison, disturbed and not: each cell has ended once, none is RUNNING, and the figures are the same."""
+    figures = []
+    for disturbed in (True, False):
+        own = folder / ("disturbed" if disturbed else "quiet")
+        own.mkdir()
+        with Drive(own, workers, *COMPARISON, "--seeds", str(seeds)) as drive:
+            if disturbed:
+                drive.under(random.Random(seed), kills, lambda drive=drive: len(cells(drive.uri)), 4 * seeds)
+            else:
+                wait_for(lambda drive=drive: len(cells(drive.uri)) == 4 * seeds)
+            wait_for(lambda drive=drive: "RUNNING" not in set(all_runs(drive.uri)["status"]))
+            runs = all_runs(drive.uri)
+            assert set(runs["status"]) <= {"FINISHED", "KILLED"}
+            names = runs.loc[runs["status"] == "FINISHED", "tags.cell_name"].dropna()
+            assert sorted(names) == sorted(set(names))
+            figures.append(cells(drive.uri))
+    pd.testing.assert_series_equal(*figures)
+    assert len(figures[0]) == 4 * seeds
+
+
+def cells(uri: str) -> pd.Series:
+    """A figure of each finished cell, by its name: a classifier's accuracy, a sample set's agreement with the judge."""
+    columns = ["metrics.test/accuracy", "metrics.samples/conditional_accuracy", "tags.cell_name"]
+    with contextlib.suppress(tracking.InputError):  # the server is away
+        runs = tracking.read_runs("attributes.status = 'FINISHED'", tracking_uri=uri, columns=columns, refresh=True)
+        named = runs.dropna(subset=["tags.cell_name"]).set_index("tags.cell_name").sort_index()
+        return named["metrics.test/accuracy"].fillna(named["metrics.samples/conditional_accuracy"])
+    return pd.Series()
 
 
 # --- Trials that span processes --------------------------------------------------------------------------
@@ -133,23 +210,21 @@ REASONS = {
 def spanning_case(faults: list[str]) -> None:
     """One study, here, whose trials end as the faults say (see spanning.py), each in two processes but `alone`."""
     uri = f"sqlite:///{Path.cwd()}/outputs/mlflow.db"  # MLflow keeps a relative one where it first was
-    plan = tyro.cli(Plan, args=[*SPANNING, "--tracking-uri", uri])
-    storage = storages.open_storage(plan.place)
+    plan = tyro.cli(StudyPlan, args=[*SPANNING, "--tracking-uri", uri])
+    storage = studies.open_storage(plan.storage)
     parent = studies.make(plan.study, storage, ["minimize"], {}, lambda: "")
-    queue = Queue(plan.study, storage)
+    study = optuna.load_study(study_name=plan.study, storage=storage)
 
-    def objective(trial: Trial, slot: Slot) -> list[float]:
-        values = trials.suggested(plan, trial)
-        task = Task(plan, parent, values, trial.number, 1, slot.name, None, [0], plan.study, trial._trial_id, "trial")
-        if slot.name == "alone":
-            return trials.carry_out(task, trial)
-        return workers.span(2, spanning.carry_out, task, slot.name)
+    def task(trial: Trial, fault: str) -> Task:
+        job = Job(plan, parent, "trial", fault, trial.number, trials.suggested(plan, trial), [0])
+        faulty = dataclasses.replace(job.task(), function=spanning.carry_out, arguments=(job, fault))
+        return dataclasses.replace(faulty, processes=1) if fault == "alone" else faulty
 
     with processes.agent(Path.cwd()):
-        queue.work([Slot(fault) for fault in faults], objective)
+        Search(study, {fault: {} for fault in faults}, task).run(InOrder(plan))
     runs = tracking.read_runs(tracking_uri=uri).set_index("run_id")
     assert set(runs["status"]) <= {"FINISHED", "FAILED", "KILLED"}
-    for trial in queue.trials:
+    for trial in study.trials:
         run, fault = runs.loc[trial.user_attrs["run_id"]], trial.user_attrs["slot"]
         generator = runs[runs["parent_run_id"] == run.name].iloc[0]
         assert generator["params.world_size"] == ("1" if fault == "alone" else "2")
@@ -168,8 +243,10 @@ def spanning_case(faults: list[str]) -> None:
 
 def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join((str(processes.ROOT), str(processes.ROOT / "tests")))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cases: dict[str, Callable[[Path], None]] = {
-        "40 trials, 4 workers, 2 killed, database restarted": lambda folder: workers_case(folder, 40, 2, 1, seed=0),
+        "40 trials, 4 workers, 2 processes and the driver killed": lambda folder: study_case(folder, 40, 2, seed=0),
+        "24 cells of a comparison, the same": lambda folder: comparison_case(folder, 6, 2, seed=0),
         "4 trials of 2 processes: pruned, exception, nan, fine": lambda _: spanning_case([*REASONS, "fine"]),
     }
     failed = 0
@@ -177,7 +254,7 @@ def main() -> None:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="study-") as folder, contextlib.chdir(folder):
             try:
-                case(Path(folder))
+                case(Path(folder).resolve())
                 wrong = ""
             except AssertionError as error:
                 wrong = str(error) or "a check failed"

@@ -41,7 +41,7 @@ def test_analyses_read_through_tracking_and_never_train(path: Path) -> None:
     assert not uses(path, "torch", "mlflow", "experiments")
     allowed = {"cli", "tracking", "errors", "errors.InputError"}
     if "stud" in path.name or path.name == "lazily.py":
-        allowed |= {"storages", "studies", "studies.Direction"}
+        allowed |= {"studies", "studies.Direction"}
         allowed |= {f"confirmation{name}" for name in ("", ".best", ".confirmation", ".Confirmation")}
     assert uses(path, "harness") <= {"harness", *(f"harness.{name}" for name in allowed)}
 

@@ -2,9 +2,9 @@
 
 import json
 import math
-import multiprocessing
 import re
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -26,7 +26,7 @@ from servers import free_port, installed
 from analysis import studies as page
 from analysis import study_plots as plots
 from analysis.study_reading import Reading, counted, read
-from harness import cli, dashboard, storages, tracking
+from harness import cli, studies, tracking
 from harness.confirmation import confirmation
 from harness.errors import InputError
 
@@ -42,9 +42,9 @@ BEGIN = datetime(2026, 11, 20, 9)
 REASON = "Diverged: <b>the loss</b> is nan | at step 40"
 
 
-def make(name: str, objectives: Sequence[str] = ("accuracy",), place: str = "studies.journal") -> optuna.Study:
+def make(name: str, objectives: Sequence[str] = ("accuracy",), place: str = "studies.db") -> optuna.Study:
     directions = ["minimize" if "seconds" in objective else "maximize" for objective in objectives]
-    storage = storages.open_storage(place)
+    storage = studies.open_storage(place)
     study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     definition = {
         "method": "gan", "objectives": list(objectives), "data": "digits 1f89b7149c35ec60", "n_real": 200,
@@ -56,38 +56,36 @@ def make(name: str, objectives: Sequence[str] = ("accuracy",), place: str = "stu
 
 
 def add(
-    study: optuna.Study, slot: int, state: TrialState, values: Sequence[float] | None = None, *, attempt: int = 1,
-    minute: float = 0, took_s: float = 60, beat_s: float | None = None, worker: str = "host:1",
+    study: optuna.Study, slot: int, state: TrialState, values: Sequence[float] | None = None, *,
+    minute: float = 0, took_s: float = 60,
     params: dict[str, Any] | None = None, **attributes: Any,
 ) -> None:  # fmt: skip
-    """A trial that began at a minute; its last beat came `beat_s` seconds later."""
+    """A trial that began at a minute."""
     params = {} if state == TrialState.WAITING else {"epochs": 20.0 + slot, **(params or WGAN)}
     begin = BEGIN + timedelta(minutes=minute)
-    known = {"worker": worker, "run_id": f"run{slot}"} if params else {}
+    known = {"run_id": f"run{slot}"} if params else {}
     trial = create_trial(
         state=state, values=values, params=params, distributions={name: SPACE[name] for name in params},
-        user_attrs={"slot": str(slot), "attempt": attempt, **known, **attributes},
-        system_attrs={"beat": (begin + timedelta(seconds=beat_s)).timestamp()} if beat_s else {},
+        user_attrs={"slot": str(slot), **known, **attributes},
     )  # fmt: skip
     trial.datetime_start = begin if params else None
     trial.datetime_complete = begin + timedelta(seconds=took_s) if state.is_finished() else None
     study.add_trial(trial)
 
 
-def all_ends(place: str = "studies.journal") -> optuna.Study:
+def all_ends(place: str = "studies.db") -> optuna.Study:
     """8 trials in 10 attempts, all ends among them; trial 3 is its slot's second attempt and the best."""
     made = make("gan", place=place)
     add(made, 0, TrialState.COMPLETE, [0.9], params={"loss": "wgan-gp", "critic_steps": 2})
     add(made, 1, TrialState.PRUNED, [0.99], minute=1, took_s=5.25)  # Optuna keeps the last that it reported
-    add(made, 2, TrialState.FAIL, minute=2, took_s=3_000, beat_s=30, worker="host:2")
-    add(made, 2, TrialState.COMPLETE, [0.95], attempt=2, minute=60, took_s=20_000)
+    add(made, 2, TrialState.FAIL, minute=2, took_s=3_000)
+    add(made, 2, TrialState.COMPLETE, [0.95], minute=60, took_s=20_000)
     add(made, 3, TrialState.FAIL, minute=3, reason=REASON)
     add(made, 4, TrialState.FAIL, minute=4, reason="stopped by SIGTERM")
     add(made, 5, TrialState.FAIL, minute=5, reason="stopped by Ctrl-C")
-    add(made, 5, TrialState.FAIL, attempt=2, minute=6)
-    add(made, 6, TrialState.RUNNING, minute=7, beat_s=40)
+    add(made, 5, TrialState.FAIL, minute=6)
+    add(made, 6, TrialState.RUNNING, minute=7)
     add(made, 7, TrialState.WAITING)
-    add(made, 7, TrialState.WAITING)  # by two workers at once
     return made
 
 
@@ -103,7 +101,7 @@ Shown = tuple[Reading, set[str], str, Path]
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """That study as read, the names of its files, its page, and where they are."""
     folder = tmp_path_factory.mktemp("shown")
-    return *written(all_ends(str(folder / "studies.journal")), folder / "out"), folder / "out"
+    return *written(all_ends(str(folder / "studies.db")), folder / "out"), folder / "out"
 
 
 def two_objectives() -> optuna.Study:
@@ -117,12 +115,12 @@ def two_objectives() -> optuna.Study:
 def confirmed(best: Sequence[float], default: Sequence[float]) -> None:
     """What the fresh seeds gave for trial 3 of the study."""
     fresh = optuna.create_study(
-        study_name="gan confirmation 3", storage=storages.open_storage("studies.journal"), direction="maximize"
+        study_name="gan confirmation 3", storage=studies.open_storage("studies.db"), direction="maximize"
     )
     fresh.set_user_attr("definition", {"of": "gan", "winner": {}})
     for which, values in (("best", best), ("default", default)):
         for seed, value in enumerate(values, 1):
-            fresh.add_trial(create_trial(value=value, user_attrs={"slot": f"{which} seed {seed}", "attempt": 1}))
+            fresh.add_trial(create_trial(value=value, user_attrs={"slot": f"{which} seed {seed}"}))
 
 
 def written(study: optuna.Study, out: Path) -> tuple[Reading, set[str], str]:
@@ -149,17 +147,10 @@ def test_trials_are_counted_by_how_they_ended_and_attempts_before_the_last_apart
 def test_one_is_singular() -> None:
     made = make("gan")
     add(made, 0, TrialState.FAIL)
-    add(made, 0, TrialState.COMPLETE, [0.5], attempt=2)
+    add(made, 0, TrialState.COMPLETE, [0.5])
     assert counted(read(made).attempts) == (
         "1 trial: 1 complete, 0 pruned, 0 failed, 0 stopped, 0 died; 1 earlier attempt (1 died) was tried again"
     )
-
-
-def test_the_dead_and_the_running_last_until_their_last_beat(study: optuna.Study) -> None:
-    attempts = read(study).attempts.set_index("number")
-    assert attempts.loc[2, "duration_s"] == 30  # it was found dead 3,000 s later
-    assert attempts.loc[8, "duration_s"] == 40
-    assert math.isnan(attempts.loc[9, "duration_s"])
 
 
 @pytest.mark.parametrize("name", ["trials.md", "trials.csv"])
@@ -180,7 +171,7 @@ def test_the_key_parameters_come_first_and_a_pruned_trial_has_no_value(study: op
 
 def test_the_confirmation_is_a_paired_difference(study: optuna.Study) -> None:
     confirmed([0.93, 0.95, 0.94, 0.5], [0.92, 0.92, 0.92])  # a seed has no partner
-    found = confirmation("gan", storages.open_storage("studies.journal"))
+    found = confirmation("gan", studies.open_storage("studies.db"))
     assert found
     assert found.frame["seed"].tolist() == [1, 2, 3]
     # Student's t of 2 degrees of freedom: 4.3027 standard errors of 0.01 / sqrt(3).
@@ -194,7 +185,7 @@ def test_the_confirmation_is_a_paired_difference(study: optuna.Study) -> None:
 
 def test_differences_that_do_not_vary_give_no_interval(study: optuna.Study) -> None:
     confirmed([0.93, 0.95], [0.92, 0.94])
-    found = confirmation("gan", storages.open_storage("studies.journal"))
+    found = confirmation("gan", studies.open_storage("studies.db"))
     assert found
     assert found.words("accuracy", "maximize") == (
         "on 2 fresh seeds not shown to differ: accuracy best - default +0.01 on each, which gives no interval"
@@ -202,7 +193,7 @@ def test_differences_that_do_not_vary_give_no_interval(study: optuna.Study) -> N
 
 
 def test_without_fresh_seeds_the_page_says_so(study: optuna.Study) -> None:
-    assert confirmation("gan", storages.open_storage("studies.journal")) is None
+    assert confirmation("gan", studies.open_storage("studies.db")) is None
     assert "has not been held against the default on fresh seeds" in page.markdown(read(study), None)
 
 
@@ -211,7 +202,7 @@ def test_without_fresh_seeds_the_page_says_so(study: optuna.Study) -> None:
 
 def test_one_objective_gives_every_picture_but_the_front(shown: Shown) -> None:
     _, names, text, out = shown
-    expected = {"history.png", "importances.png", "slices.png", "parallel.png", "workers.png"}
+    expected = {"history.png", "importances.png", "slices.png", "parallel.png", "timeline.png"}
     assert names == expected | {"trials.md", "trials.csv", "study.html"}
     for name in expected:
         assert (out / name).stat().st_size < 200_000
@@ -245,10 +236,12 @@ def test_pictures_name_their_objective_and_mark_what_has_no_value(shown: Shown) 
     assert {"unused", "wgan-gp", "validation accuracy\n(0 … 1)"} <= set(texts)
 
 
-def test_workers_have_rows_and_long_pauses_are_cut_out(study: optuna.Study) -> None:
-    add(study, 8, TrialState.COMPLETE, [0.9], minute=60 * 24, took_s=4_000)
-    panel = plots.workers(read(study)).axes[0]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["host:1", "host:2"]
+def test_attempts_at_once_have_lanes_and_long_pauses_are_cut_out() -> None:
+    made = make("gan")
+    for slot, (minute, took_s) in enumerate([(0, 3_000), (1, 60), (60, 20_000), (60 * 24, 4_000)]):
+        add(made, slot, TrialState.COMPLETE, [0.9], minute=minute, took_s=took_s)
+    panel = plots.timeline(read(made)).axes[0]
+    assert len({bar.get_y() for bar in panel.patches}) == 2  # trial 1 beside trial 0
     assert [text.get_text() for text in panel.texts if "pause" in text.get_text()] == ["pause of 17 h"]
     assert panel.get_xlim()[1] < 8  # hours
     assert panel.get_xlabel() == "time since the first trial began [h], pauses left out"
@@ -265,9 +258,9 @@ def test_one_complete_trial_has_no_importances_and_a_sentence_that_says_why(tmp_
 def test_trials_of_one_value_and_of_no_parameter_have_what_pictures_they_can(tmp_path: Path) -> None:
     made = make("gan")
     for slot in range(3):
-        made.add_trial(create_trial(value=0.9, user_attrs={"slot": str(slot), "attempt": 1}))
+        made.add_trial(create_trial(value=0.9, user_attrs={"slot": str(slot)}))
     _, names, text = written(made, tmp_path / "out")
-    assert {name for name in names if name.endswith(".png")} == {"history.png", "workers.png"}
+    assert {name for name in names if name.endswith(".png")} == {"history.png", "timeline.png"}
     assert "the 3 complete trials do not tell the parameters apart" in text
     assert text.count("the study searched no hyperparameter") == 2
 
@@ -339,7 +332,7 @@ def test_the_command_reads_the_one_study_and_adds_its_files_to_its_run(
     client = tracking.client(store)
     experiment = client.create_experiment("studies", (tmp_path / "artifacts").as_uri())
     study.set_user_attr("parent_run", client.create_run(experiment).info.run_id)
-    page.main(storage="studies.journal", tracking_uri=store)
+    page.main(storage="studies.db", tracking_uri=store)
     out, err = capsys.readouterr()
     assert "on 3 fresh seeds not shown to differ" in out
     assert out.endswith("page: outputs/tables/studies/gan/study.html\n")
@@ -360,13 +353,13 @@ def test_a_store_without_the_run_is_said_and_is_not_made(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("name", "place", "message"),
     [
-        ("vae", "studies.journal", "no study 'vae' in studies.journal; there are gan, empty, dead"),
-        ("gan confirmation 3", "studies.journal", "no study 'gan confirmation 3' in studies.journal; there are gan"),
-        (None, "studies.journal", "a study must be named in studies.journal; there are gan, empty, dead"),
-        ("empty", "studies.journal", "the study empty has no trial yet"),
+        ("vae", "studies.db", "no study 'vae' in studies.db; there are gan, empty, dead"),
+        ("gan confirmation 3", "studies.db", "no study 'gan confirmation 3' in studies.db; there are gan"),
+        (None, "studies.db", "a study must be named in studies.db; there are gan, empty, dead"),
+        ("empty", "studies.db", "the study empty has no trial yet"),
         (
             "dead",
-            "studies.journal",
+            "studies.db",
             r"no trial of the study dead is complete \(1 trial: 0 complete, 0 pruned, 1 failed",
         ),
         ("gan", "none.journal", "there are no studies in none.journal"),
@@ -389,30 +382,30 @@ def test_what_cannot_be_shown_is_one_line_and_nothing_is_made(
 def test_the_command_takes_the_name_first_and_ends_with_2(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["studies.py", "vae", "--storage", "studies.journal"])
+    monkeypatch.setattr(sys, "argv", ["studies.py", "vae", "--storage", "studies.db"])
     with pytest.raises(SystemExit) as end:
         cli.main(page.main)
     out, err = capsys.readouterr()
     assert (end.value.code, out) == (2, "")
-    assert err == "studies.py: no study 'vae' in studies.journal; there are gan\n"
+    assert err == "studies.py: no study 'vae' in studies.db; there are gan\n"
 
 
 # --- The dashboard ---------------------------------------------------------------------------------------------
 
 
 def test_the_dashboard_shows_a_storage_on_loopback_and_leaves_it_as_it_is(study: optuna.Study) -> None:
-    before, port = Path("studies.journal").read_bytes(), free_port()
-    server = multiprocessing.get_context("fork").Process(target=dashboard.serve, args=("studies.journal", port))
-    server.start()
+    before, port = Path("studies.db").read_bytes(), free_port()
+    command = [Path(sys.executable).with_name("optuna-dashboard"), "sqlite:///studies.db", "--host", "127.0.0.1"]
+    server = subprocess.Popen([*map(str, command), "--port", str(port)])
     try:
         summaries = answer(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
         with socket.socket() as outside, pytest.raises(ConnectionRefusedError):
             outside.connect(("127.0.0.2", port))
     finally:
         server.terminate()
-        server.join(20)
+        server.wait(20)
     assert [summary["study_name"] for summary in summaries] == ["gan"]
-    assert Path("studies.journal").read_bytes() == before
+    assert Path("studies.db").read_bytes() == before
 
 
 def answer(url: str, patience_s: float = 60) -> Any:

@@ -1,15 +1,9 @@
-"""Workers that are killed and a database that is restarted, under a real study: CI's share of `make soak`."""
+"""Studies whose processes and driver are killed while the tracking server is away: CI's share of `make soak`."""
 
-import tempfile
 from pathlib import Path
 
-from servers import installed
-from study_soak import workers_case
-
-from harness import postgres
+from study_soak import study_case
 
 
-def test_every_trial_ends_once_whatever_happens_to_workers_and_database() -> None:
-    installed(postgres.binaries)
-    with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        workers_case(Path(folder), trials=8, kills=1, restarts=1, seed=0)
+def test_every_trial_ends_once_whatever_happens_to_processes_driver_and_server(tmp_path: Path) -> None:
+    study_case(tmp_path, number=8, kills=1, seed=0)

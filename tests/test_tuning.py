@@ -27,7 +27,7 @@ URI = "sqlite:///outputs/mlflow.db"
 
 
 def study_of(place: Path, name: str) -> optuna.Study:
-    return studies.read(name, str(place / "outputs/studies.journal"))
+    return studies.read(name, str(place / "outputs/studies.db"))
 
 
 def runs_of(place: Path, study: str) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def test_every_trial_is_a_run_that_agrees_with_the_study(tuned: Any) -> None:
         run = trials.loc[trial.user_attrs["run_id"]]
         assert run["parent_run_id"] == parent["run_id"] == study.user_attrs["parent_run"]
         assert run["metrics.objective/accuracy"] == trial.value == run["metrics.validation/accuracy"]
-        assert (run["tags.trial"], run["tags.state"], run["tags.attempt"]) == (str(trial.number), "COMPLETE", "1")
+        assert (run["tags.trial"], run["tags.state"]) == (str(trial.number), "COMPLETE")
         assert {name: str(value) for name, value in trial.params.items()} == {
             name.removeprefix("params."): value for name, value in run.items() if name.startswith("params.")
             and name.removeprefix("params.") in study.user_attrs["definition"]["space"] and isinstance(value, str)
@@ -215,11 +215,11 @@ def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Pa
         assert processes.wait([running]) == [130], processes.said(place)
     stopped = study_of(place, "stopped").trials
     assert [trial.state for trial in stopped] == [TrialState.FAIL, TrialState.FAIL]
-    assert {trial.user_attrs["reason"] for trial in stopped} == {"stopped by SIGTERM"}
+    assert {trial.user_attrs["reason"] for trial in stopped} == {"stopped by Ctrl-C"}
     processes.until(lambda: set(runs_of(place, "stopped")["status"]) == {"KILLED"})
     done = forked("tune.py", *command)
     assert done.returncode == 0, done.stderr
-    after = studies.attempts(study_of(place, "stopped").trials)
+    after = studies.by_slot(study_of(place, "stopped").trials)
     assert [[trial.state.name for trial in past] for past in after.values()] == [["FAIL", "COMPLETE"]] * 2
     assert all(past[0].user_attrs["run_id"] == past[1].user_attrs["run_id"] for past in after.values())
     runs = runs_of(place, "stopped")
@@ -253,9 +253,12 @@ def _train(place: Path, study: str) -> int:
         (("gan", "--fix", "loss=mse"), "'mse' is none of vanilla, wgan, wgan-gp"),
         (("vae", "--fix", "latent_size=many"), "'many' is no int"),
         (("vae", "--fix", "beauty=1"), "there is no 'beauty'; there are steps, epochs"),
-        (("vae", "--storage", "no/folder/studies"), "must be a file in a folder that exists"),
+        (("vae", "--storage", "no/folder/studies.db"), "must be a file in a folder that exists"),
         (("vae", "--n-real", "1438"), "with --n-real 1438 there is no validation split"),
         (("vae", "--confirm-seeds", "1"), "gives no interval"),
+        (("vae", "--workers", "2", "--cluster", "tcp://127.0.0.1:1"), "--workers is for this host"),
+        (("vae", "--tls", "certificates"), "--tls is for a --cluster"),
+        (("vae", "--trial-timeout", "0"), "--trial-timeout 0 must be above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_makes_nothing(flags: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.tracking.closing import reap, sync
     from harness.tracking.reading import get_run, read_histories, read_runs
     from harness.tracking.stores import client
-    from harness.tracking.writing import Run, exit_code, run
+    from harness.tracking.writing import Run, exit_code, note_left, run
 
 _WHERE = {
     "addresses": ("OUTPUTS", "default_uri", "shown"),
@@ -25,7 +25,7 @@ _WHERE = {
     "closing": ("reap", "sync"),
     "reading": ("get_run", "read_histories", "read_runs"),
     "stores": ("client",),
-    "writing": ("Run", "exit_code", "run"),
+    "writing": ("Run", "exit_code", "note_left", "run"),
 }
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -38,6 +38,7 @@ __all__ = [
     "fetched",
     "get_run",
     "log_files",
+    "note_left",
     "packed",
     "read_histories",
     "read_runs",

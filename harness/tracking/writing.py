@@ -51,6 +51,11 @@ def exit_code() -> int:
     return 3 if _left and calls.can_send() else 0
 
 
+def note_left(what: str) -> None:
+    """Something that another process began has said more than its store took."""
+    _left.add(what)
+
+
 class Run:
     """One run. What it is told is in its journal when a call returns, and in the store soon after.
 

@@ -1,0 +1,328 @@
+"""Tasks on a Dask cluster: of this machine, or one that is there already, whose workers come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import platform
+import queue
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.config
+from distributed import (
+    Client,
+    Future,
+    Scheduler,
+    Security,
+    SpecCluster,
+    Variable,
+    Worker,
+    WorkerPlugin,
+    get_client,
+    get_worker,
+)
+
+from harness import numerics, provenance, signals, tasks
+from harness.engine import Hear, with_value
+from harness.errors import InputError
+from harness.plans import Crew
+from harness.tasks import Ending, Place, Task
+from harness.tracking.addresses import OUTPUTS, default_uri
+
+ANSWER_S = 10
+"""A cluster that has not answered by then is taken for none."""
+
+
+@contextlib.contextmanager
+def opened(crew: Crew) -> Iterator[Cluster]:
+    """A cluster's slots for `crew`. Raises InputError for one that does not answer or cannot do its tasks."""
+    settings: dict[str, Any] = {"distributed.comm.timeouts.connect": f"{ANSWER_S}s"}
+    with dask.config.set(settings), _client(crew) as client:
+        found = Cluster(client, crew)
+        try:
+            yield found
+        finally:
+            with signals.ignored():
+                found.stop()
+
+
+@contextlib.contextmanager
+def _client(crew: Crew) -> Iterator[Client]:
+    if not crew.cluster:
+        # Threads of this process, each of which waits for a task's own. Dask's pages cannot be left out, but be empty.
+        alone: dict[str, Any] = {"protocol": "inproc://", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        scheduler = {"cls": Scheduler, "options": alone}
+        worker = {"cls": Worker, "options": alone | {"nthreads": crew.workers, "memory_limit": 0}}
+        logging.getLogger("distributed").setLevel(logging.WARNING)
+        no_pages = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
+        with (
+            dask.config.set(no_pages),
+            SpecCluster(workers={0: worker}, scheduler=scheduler) as local,
+            Client(local) as client,
+        ):
+            yield client
+        return
+    place: dict[str, Any] = (
+        {"scheduler_file": crew.cluster} if Path(crew.cluster).is_file() else {"address": crew.cluster}
+    )
+    security = _security(Path(crew.tls)) if crew.tls else None
+    try:
+        client = Client(**place, security=security, timeout=ANSWER_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--cluster {crew.cluster} does not answer ({reason}); give tcp://HOST:8786, tls://HOST:8786 with --tls, "
+            "or the scheduler's file, and see that `dask scheduler` runs there"
+        ) from error
+    with client:
+        print(f"the cluster's page: {client.dashboard_link}", flush=True)
+        yield client
+
+
+def _security(folder: Path) -> Security:
+    """Certificates as README shows how to make them."""
+    files = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
+    for path in files.values():
+        if not path.is_file():
+            raise InputError(
+                f"--tls {folder}: there is no {path.name}; a folder with ca.pem, cert.pem and key.pem is asked for"
+            )
+    return Security(
+        require_encryption=True,
+        tls_ca_file=str(files["ca"]),
+        tls_client_cert=str(files["cert"]),
+        tls_client_key=str(files["key"]),
+    )
+
+
+# --- The driver's side -----------------------------------------------------------------------------------
+
+
+class Cluster:
+    """The slots of a cluster's workers, for the tasks of one driver."""
+
+    def __init__(self, client: Client, crew: Crew) -> None:
+        self._client, self._crew = client, crew
+        self._topic = uuid.uuid4().hex
+        self._inbox: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
+        self._futures: dict[str, Future] = {}
+        self._under_way: set[str] = set()
+        client.register_plugin(Stops(), name="harness-stops")
+        self.slots = _slots(client, crew)
+        client.subscribe_topic(self._topic, self._heard)
+
+    def submit(self, name: str, task: Task, needs: str | None = None) -> None:
+        future = self._client.submit(
+            _done, name, task, self._futures[needs] if needs else None, self._topic, self._crew.slots_per_device,
+            key=f"{name}-{uuid.uuid4().hex}", retries=self._crew.retries, pure=False,
+        )  # fmt: skip
+        self._futures[name] = future
+        self._under_way.add(name)
+        future.add_done_callback(lambda future: self._inbox.put(("", name, future)))
+
+    def _heard(self, event: tuple[float, tuple[str, str, tuple[Any, ...]]]) -> None:
+        _, (answer, name, words) = event
+        self._inbox.put((answer, name, words))
+
+    def endings(self, hear: Hear) -> Iterator[tuple[str, Ending]]:
+        while self._under_way:
+            answer, name, what = self._next()
+            if isinstance(what, Future):
+                self._under_way.discard(name)
+                yield name, _ending(what)
+            else:
+                stop = hear(name, what)
+                if answer:
+                    Variable(answer, client=self._client).set(stop)
+
+    def _next(self) -> tuple[str, Any, Any]:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(timeout=1.0)  # so that a signal is seen
+
+    def stop(self) -> None:
+        """End what is under way after its step, and wait for it."""
+        self._client.cancel(list(self._futures.values()), force=True)
+        until = time.monotonic() + tasks.STOP_S
+        with contextlib.suppress(OSError, TimeoutError):
+            while any(_asked(self._client, _live, self._topic).values()) and time.monotonic() < until:
+                time.sleep(0.1)
+
+
+def _ending(future: Future) -> Ending:
+    """What a task's function gave, or why the engine gave it up."""
+    try:
+        return future.result()
+    except _Died as died:
+        return Ending("died", reason=str(died))
+    except Exception as error:  # its workers died, one after the other, or it was cancelled
+        return Ending("died", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _slots(client: Client, crew: Crew) -> int:
+    """How many tasks the workers can do at once. Raises InputError where they cannot do such tasks at all."""
+    threads: Any
+    until = time.monotonic() + ANSWER_S
+    while not (threads := client.nthreads()) and time.monotonic() < until:
+        time.sleep(0.1)
+    if not threads:
+        raise InputError(f"--cluster {crew.cluster} has no workers yet: start `dask worker` on its hosts")
+    try:
+        with tempfile.NamedTemporaryFile(prefix="seen-", dir=".") as token:
+            told = _asked(client, _facts, Path(token.name).name)
+    except ImportError as error:
+        raise InputError(f"a worker of --cluster {crew.cluster} cannot import the harness: {error}") from error
+    _check(told, crew)
+    return sum(_slots_of(threads[worker], facts["devices"], crew) for worker, facts in told.items())
+
+
+def _asked(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What each worker answers, by its address."""
+    answers: Any = client.run(function, *arguments)
+    return answers
+
+
+def _facts(token: str) -> dict[str, Any]:
+    """What a driver must know of a worker."""
+    return {
+        "host": platform.node(),
+        "version": provenance.version(),
+        "numerics": numerics.VERSION,
+        "devices": len(tasks.devices()),
+        "shares outputs": Path(token).exists(),  # it works in the very same folder
+    }
+
+
+def _check(told: dict[str, dict[str, Any]], crew: Crew) -> None:
+    here = provenance.version()
+    for facts in told.values():
+        if (facts["version"], facts["numerics"]) != (here, numerics.VERSION):
+            raise InputError(
+                f"the worker on {facts['host']} has version {facts['version']} with numerics {facts['numerics']}, "
+                f"this is {here} with {numerics.VERSION}: install the same on every host"
+            )
+        if 0 < facts["devices"] < crew.processes_per_trial:
+            raise InputError(
+                f"--processes-per-trial {crew.processes_per_trial}: a worker on {facts['host']} has "
+                f"{facts['devices']} GPUs; start workers that see as many"
+            )
+        if not facts["shares outputs"]:
+            if (crew.tracking_uri or default_uri()).startswith(("sqlite:", "file:", "/")):
+                raise InputError(
+                    f"the worker on {facts['host']} does not see {OUTPUTS.absolute()}, where the store is: give "
+                    "--tracking-uri of an MLflow server, or start the workers in a folder that all hosts share"
+                )
+            print(
+                f"{facts['host']} has an outputs/ of its own: what is cut off there begins anew elsewhere",
+                file=sys.stderr,
+            )
+
+
+def _slots_of(threads: int, devices: int, crew: Crew) -> int:
+    if not devices:
+        return threads
+    return min(threads, devices * crew.slots_per_device // crew.processes_per_trial)
+
+
+# --- A worker's side -------------------------------------------------------------------------------------
+
+
+class _Died(RuntimeError):
+    """A task's process is gone; the engine tries again."""
+
+
+class Stops(WorkerPlugin):
+    """Ends a task's process when the scheduler takes the task back: it was cancelled, or its driver is gone."""
+
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+        if start == "executing" and finish in ("released", "cancelled"):
+            with _lock:
+                if key in _stops:
+                    _stops[key].set()
+
+
+_lock = threading.Condition()
+_stops: dict[Any, threading.Event] = {}
+_topics: list[str] = []
+_loads: dict[str, int] = {}
+
+
+def _live(topic: str) -> int:
+    """How many tasks of a driver are carried out here."""
+    return _topics.count(topic)
+
+
+def _done(name: str, task: Task, needed: Ending | None, topic: str, slots_per_device: int) -> Ending:
+    """A task, on a worker's thread. Raises _Died where it may be tried again."""
+    if task.numerics != numerics.VERSION:
+        return Ending("failed", reason=f"{platform.node()} has numerics {numerics.VERSION}, the driver {task.numerics}")
+    ready = with_value(task, needed) if needed else task
+    if isinstance(ready, Ending):
+        return ready
+    worker, stop = get_worker(), threading.Event()
+    key = worker.get_current_task()
+    with _lock:
+        _stops[key] = stop
+        _topics.append(topic)
+    try:
+        with _place(task, worker.state.nthreads, slots_per_device) as place:
+            ending = tasks.carry_out(ready, place, functools.partial(_hear, worker, name, topic, stop), stop)
+    finally:
+        with _lock:
+            del _stops[key]
+            _topics.remove(topic)
+    if ending.state == "died":
+        raise _Died(ending.reason)
+    return ending
+
+
+def _hear(worker: Worker, name: str, topic: str, stop: threading.Event, words: tuple[Any, ...]) -> bool:
+    """Pass on what a task says; wait for the answer where it asks."""
+    answer = uuid.uuid4().hex if words[0] == "ask" else ""
+    worker.log_event(topic, (answer, name, words))
+    if not answer:
+        return False
+    said = Variable(answer, client=get_client())
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            stop_it = bool(said.get(timeout=1))
+            said.delete()
+            return stop_it
+    return True
+
+
+@contextlib.contextmanager
+def _place(task: Task, slots: int, slots_per_device: int) -> Iterator[Place]:
+    """As many of this worker's least used devices as the task has processes, once they have room for it."""
+    threads = max(1, (os.cpu_count() or 1) // slots)
+    names = tasks.devices()
+    if not names:
+        yield Place((), threads)
+        return
+    with _lock:
+        while True:
+            free = sorted(
+                (name for name in names if _loads.get(name, 0) < slots_per_device), key=lambda n: _loads.get(n, 0)
+            )
+            if len(free) >= task.processes:
+                break
+            _lock.wait()
+        own = tuple(free[: task.processes])
+        for name in own:
+            _loads[name] = _loads.get(name, 0) + 1
+    try:
+        yield Place(own, threads)
+    finally:
+        with _lock:
+            for name in own:
+                _loads[name] -= 1
+            _lock.notify_all()

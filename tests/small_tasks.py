@@ -1,0 +1,50 @@
+"""What engines are tried with. Imports next to nothing, since each task's process imports it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from harness.tasks import Talk
+
+
+def adds(talk: Talk, *numbers: int) -> int:
+    return sum(numbers)
+
+
+def raises(talk: Talk, folder: Path) -> None:
+    with (folder / "tries").open("a") as file:
+        file.write("x")
+    raise ValueError("no such thing")
+
+
+def dies(talk: Talk, folder: Path, times: int) -> str:
+    """So many times."""
+    with (folder / "tries").open("a+") as file:
+        file.write("x")
+    if len((folder / "tries").read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done in the end"
+
+
+def asks(talk: Talk, name: str) -> bool:
+    talk.begun(f"run of {name}")
+    talk.report(1, 0.5)
+    return talk.should_stop()
+
+
+def waits_for_its_end(talk: Talk, folder: Path) -> None:
+    try:
+        talk.begun("a run")
+        while True:
+            time.sleep(1)
+    finally:
+        (folder / "ended").touch()
+
+
+def holds(talk: Talk, folder: Path, number: int) -> str:
+    """The devices that the task sees, while `number` tasks hold theirs."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < number:
+        time.sleep(0.01)
+    return os.environ["CUDA_VISIBLE_DEVICES"]

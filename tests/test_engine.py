@@ -1,0 +1,284 @@
+"""Engines: in order, on a cluster of this process, and on one that is there already, with real processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import processes
+import psutil
+import pytest
+from small_tasks import adds, asks, dies, holds, raises, waits_for_its_end
+
+from harness import cluster, engine
+from harness.engine import Engine
+from harness.errors import InputError
+from harness.plans import Crew
+from harness.tasks import Ending, Task
+from harness.tracking import stores
+
+NOBODY = 65534
+Open = Callable[..., contextlib.AbstractContextManager[Engine]]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A scheduler's file: a cluster of one worker with two slots, in processes of their own and a folder of theirs."""
+    with started(tmp_path_factory.mktemp("cluster")) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def started(folder: Path, *both: str, worker: tuple[str, ...] = ()) -> Iterator[str]:
+    """With flags for scheduler and worker, and for the worker alone."""
+    file = folder / "scheduler.json"
+    both = ("--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1", *both)
+    at_work = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0", "--death-timeout", "60", *worker)
+    (scheduler,) = processes.start(folder, "dask", "scheduler", *both, "--port", "0")
+    workers = folder / "worker"
+    workers.mkdir()
+    try:
+        processes.until(lambda: file.exists() and file.read_text().endswith("}"))
+        (working,) = processes.start(workers, "dask", "worker", *both, *at_work)
+        try:
+            yield str(file)
+        finally:
+            processes.kill(working, signal.SIGTERM)
+            processes.wait([working])
+    finally:
+        processes.kill(scheduler, signal.SIGTERM)
+        processes.wait([scheduler])
+
+
+@pytest.fixture(params=["in order", "of this process", "elsewhere"])
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Opens an engine for a crew with these retries and so on."""
+    processes.server()  # which has all imports already: tasks come from it
+    if request.param == "elsewhere":
+        monkeypatch.setenv(stores.VARIABLE, "http://127.0.0.1:1")  # a worker does not see a file's store
+        own: dict[str, Any] = {"cluster": request.getfixturevalue("elsewhere")}
+    else:
+        own = {"workers": 1 if request.param == "in order" else 2}
+    return lambda **more: engine.opened(Crew(**own | more))
+
+
+def endings(workers: Engine, hear: engine.Hear = lambda *_: False) -> dict[str, Ending]:
+    return dict(workers.endings(hear))
+
+
+# --- What is submitted -----------------------------------------------------------------------------------
+
+
+def tries(folder: Path) -> int:
+    return len((folder / "tries").read_text())
+
+
+def test_a_task_gets_what_it_needs_and_each_is_done_once(opened: Open) -> None:
+    with opened() as workers:
+        workers.submit("one", Task(adds, (1,)))
+        workers.submit("two", Task(adds, (2,)))
+        workers.submit("three", Task(adds, (2,)), needs="one")
+        found = [(name, ending.state, ending.value) for name, ending in workers.endings(lambda *_: False)]
+    assert sorted(found) == [("one", "done", 1), ("three", "done", 3), ("two", "done", 2)]
+
+
+def test_others_are_submitted_as_tasks_end(opened: Open) -> None:
+    with opened() as workers:
+        workers.submit("0", Task(adds, (0,)))
+        names = []
+        for name, _ in workers.endings(lambda *_: False):
+            names.append(name)
+            if len(names) < 4:
+                workers.submit(str(len(names)), Task(adds))
+    assert names == ["0", "1", "2", "3"]
+
+
+def test_what_fails_is_not_tried_again_and_what_needs_it_fails_too(opened: Open, tmp_path: Path) -> None:
+    with opened(retries=2) as workers:
+        workers.submit("first", Task(raises, (tmp_path,)))
+        workers.submit("second", Task(adds, (1,)), needs="first")
+        found = endings(workers)
+    assert (found["first"].state, found["first"].reason) == ("failed", "ValueError: no such thing")
+    assert found["second"].state == "failed"
+    assert found["second"].reason == "what it needs has no result: ValueError: no such thing"
+    assert tries(tmp_path) == 1
+
+
+@pytest.mark.parametrize(("times", "state", "tried"), [(1, "done", 2), (9, "died", 3)])
+def test_what_dies_is_tried_again(times: int, state: str, tried: int, opened: Open, tmp_path: Path) -> None:
+    with opened(retries=2) as workers:
+        workers.submit("only", Task(dies, (tmp_path, times)))
+        (ending,) = endings(workers).values()
+    assert ending.state == state
+    assert tries(tmp_path) == tried
+    assert state == "done" or ending.reason == "its process ended with SIGKILL and gave no reason"
+
+
+def test_the_driver_hears_each_task_and_answers_it(opened: Open) -> None:
+    heard: list[Any] = []
+
+    def hear(name: str, words: tuple[Any, ...]) -> bool:
+        heard.append((name, words))
+        return name == "a"
+
+    with opened() as workers:
+        for name in "ab":
+            workers.submit(name, Task(asks, (name,)))
+        found = endings(workers, hear)
+    for name in "ab":
+        own = [words for of, words in heard if of == name]
+        assert own == [("run", f"run of {name}"), ("report", 1, 0.5), ("ask",)]
+    assert {name: (ending.value, ending.run) for name, ending in found.items()} == {
+        "a": (True, "run of a"), "b": (False, "run of b"),
+    }  # fmt: skip
+
+
+def test_tasks_end_with_the_block_after_their_step(opened: Open, tmp_path: Path) -> None:
+    def hear(name: str, words: tuple[Any, ...]) -> bool:
+        raise KeyboardInterrupt
+
+    def drive() -> None:
+        with opened() as workers:
+            workers.submit("only", Task(waits_for_its_end, (tmp_path,)))
+            endings(workers, hear)
+
+    with pytest.raises(KeyboardInterrupt):
+        drive()
+    assert (tmp_path / "ended").exists()
+
+
+# --- Where it runs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "devices"),
+    [
+        ({"workers": 2}, 2, ["4", "7"]),
+        ({"workers": 4, "slots_per_device": 2}, 4, ["4", "4", "7", "7"]),
+        ({"workers": 1, "processes_per_trial": 2}, 1, ["4,7"]),
+    ],
+)
+def test_a_slot_has_its_device(
+    how: dict[str, int], number: int, devices: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setenv("PYTHONPATH", f"{processes.ROOT}:{Path(__file__).parent}")
+    crew = Crew(**how)  # type: ignore[arg-type]
+    crew.check()
+    held = tmp_path / "held"
+    held.mkdir()
+    with engine.opened(crew) as workers:
+        for name in range(number):
+            workers.submit(str(name), Task(holds, (held, number), crew.processes_per_trial))
+        found = endings(workers)
+    assert sorted(ending.value for ending in found.values()) == devices
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"workers": 3}, "--workers 3 with --processes-per-trial 1 need more than the 2 GPUs that are here"),
+        ({"processes_per_trial": 3, "slots_per_device": 2}, "--processes-per-trial 3 must be at most the number of"),
+    ],
+)
+def test_more_than_the_devices_that_are_here_is_refused(
+    how: dict[str, int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with pytest.raises(InputError, match=message):
+        Crew(**how).check()  # type: ignore[arg-type]
+
+
+def test_another_user_of_this_machine_finds_no_door() -> None:
+    """But one on the loopback, where Dask would show its pages, and nothing is behind it."""
+    assert os.getuid() == 0, "another user can be tried by root alone"
+    before = doors()
+    with engine.opened(Crew(workers=2)) as workers:
+        workers.submit("only", Task(adds))
+        endings(workers)
+        opened = doors() - before
+        for page in ("/", "/status", "/json/identity.json", "/health", "/metrics", "/info/main/workers.html"):
+            for host, port in (place for kind, place in opened if kind == "inet"):
+                assert host == "127.0.0.1"
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    urllib.request.urlopen(f"http://{host}:{port}{page}")
+        for path in (place for kind, place in opened if kind == "unix"):
+            program = "import socket, sys\nsocket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+            tried = subprocess.run(
+                [sys.executable, "-c", program, path], user=NOBODY, capture_output=True, text=True, check=False
+            )
+            assert "PermissionError" in tried.stderr
+
+
+def doors() -> set[tuple[str, Any]]:
+    """The doors of this process and of those it has started."""
+    own = psutil.Process()
+    found = set()
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {("inet", each.laddr) for each in process.net_connections() if each.status == psutil.CONN_LISTEN}
+            found |= {("unix", each.laddr) for each in process.net_connections("unix") if each.laddr}
+    return found
+
+
+def test_one_process_of_a_folder_drives_a_study() -> None:
+    with engine.driving("study of tests"):
+        with (
+            pytest.raises(InputError, match="the study of tests is being carried out by another process"),
+            engine.driving("study of tests"),
+        ):
+            pass
+        with engine.driving("another study"):
+            pass
+    with engine.driving("study of tests"):
+        pass
+
+
+# --- Clusters that cannot be used ------------------------------------------------------------------------
+
+
+def refused(crew: Crew) -> str:
+    with pytest.raises(InputError) as error, engine.opened(crew):
+        pass
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("place", ["tcp://127.0.0.1:1", "nowhere.json", "http://127.0.0.1:1", "tcp://no.such.host:1"])
+def test_a_cluster_that_does_not_answer_is_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ANSWER_S", 1)
+    assert f"--cluster {place} does not answer" in refused(Crew(cluster=place))
+
+
+def test_workers_that_see_no_file_store_are_refused(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "does not see" in refused(Crew(cluster=elsewhere))
+
+
+def test_workers_of_another_version_are_refused(tmp_path: Path) -> None:
+    """As importlib finds them: another distribution of the same name comes first."""
+    known = tmp_path / "other" / "synthetic_gain-99.dist-info"
+    known.mkdir(parents=True)
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: synthetic-gain\nVersion: 99\n")
+    (tmp_path / "path.py").write_text(f"import sys\nsys.path.insert(0, {str(known.parent)!r})")
+    with started(tmp_path, worker=("--preload", str(tmp_path / "path.py"))) as file:
+        assert "has version 99" in refused(Crew(cluster=file))
+
+
+def test_a_cluster_without_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(cluster, "ANSWER_S", 1)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None, scheduler_port=0) as empty:
+        assert "has no workers yet" in refused(Crew(cluster=empty.scheduler_address))
+
+
+def test_certificates_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    for name in ("ca", "cert"):
+        (tmp_path / f"{name}.pem").touch()
+    assert f"--tls {tmp_path}: there is no key.pem" in refused(Crew(cluster="tls://127.0.0.1:1", tls=str(tmp_path)))

@@ -5,8 +5,7 @@
 
 The same command goes on where it stopped, and with more seeds, methods or sizes it adds to the same
 comparison. A generator whose finished run the store already has is not trained again, and one that differs
-from it only in how it is sampled takes over its weights. Cells go to whichever worker is free, on this host or,
-with a --storage that hosts share, on others that were given the same command.
+from it only in how it is sampled takes over its weights.
 """
 
 from harness import cli, tracking

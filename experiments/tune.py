@@ -1,8 +1,8 @@
-"""A study of one generator's hyperparameters, by any number of workers on any number of hosts.
+"""A study of one generator's hyperparameters, one trial after the other, or many at once on any number of hosts.
 
     python experiments/tune.py gan --dataset mnist --n-real 2000 --trials 24 --workers 2
-    python experiments/tune.py gan --storage postgresql://USER@HOST/studies --workers 8     # on each host
-    python experiments/tune.py vae --objectives cas train_seconds                           # a Pareto front
+    python experiments/tune.py gan --cluster tcp://HOST:8786 --tracking-uri http://HOST:5000    # a Dask cluster's slots
+    python experiments/tune.py vae --objectives cas train_seconds                               # a Pareto front
     python -m analysis.studies
 
 The same command goes on where the study stopped, after Ctrl-C, a crash or a power cut.

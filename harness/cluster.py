@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import pickle
 import platform
 import queue
 import sys
@@ -20,11 +21,12 @@ from typing import Any
 import dask.config
 from distributed import (
     Client,
+    Event,
     Future,
     Scheduler,
     Security,
     SpecCluster,
-    Variable,
+    Status,
     Worker,
     WorkerPlugin,
     get_client,
@@ -75,9 +77,10 @@ def _client(crew: Crew) -> Iterator[Client]:
         {"scheduler_file": crew.cluster} if Path(crew.cluster).is_file() else {"address": crew.cluster}
     )
     security = _security(Path(crew.tls)) if crew.tls else None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it says of a lost scheduler is said here
     try:
         client = Client(**place, security=security, timeout=ANSWER_S, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without a key
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"--cluster {crew.cluster} does not answer ({reason}); give tcp://HOST:8786, tls://HOST:8786 with --tls, "
@@ -129,20 +132,27 @@ class Cluster:
         self._under_way.add(name)
         future.add_done_callback(lambda future: self._inbox.put(("", name, future)))
 
-    def _heard(self, event: tuple[float, tuple[str, str, tuple[Any, ...]]]) -> None:
-        _, (answer, name, words) = event
-        self._inbox.put((answer, name, words))
+    def _heard(self, event: tuple[float, bytes]) -> None:
+        _, heard = event
+        self._inbox.put(pickle.loads(heard))
 
     def endings(self, hear: Hear) -> Iterator[tuple[str, Ending]]:
         while self._under_way:
-            answer, name, what = self._next()
+            question, name, what = self._next()
             if isinstance(what, Future):
+                what = _gone(what, self._crew)  # one that has ended has said so
+            if isinstance(what, Ending) and name in self._under_way:
                 self._under_way.discard(name)
-                yield name, _ending(what)
-            else:
+                yield name, what
+            elif isinstance(what, tuple):
                 stop = hear(name, what)
-                if answer:
-                    Variable(answer, client=self._client).set(stop)
+                if question:
+                    self._answer(question, stop)
+
+    def _answer(self, question: str, stop: bool) -> None:
+        if stop:
+            Event(_stopping(question), client=self._client).set()
+        Event(question, client=self._client).set()
 
     def _next(self) -> tuple[str, Any, Any]:
         while True:
@@ -151,21 +161,26 @@ class Cluster:
 
     def stop(self) -> None:
         """End what is under way after its step, and wait for it."""
-        self._client.cancel(list(self._futures.values()), force=True)
+        if self._client.status != "running":  # and the workers, which notice too, have ended it
+            return
         until = time.monotonic() + tasks.STOP_S
         with contextlib.suppress(OSError, TimeoutError):
+            self._client.cancel(list(self._futures.values()), force=True)
             while any(_asked(self._client, _live, self._topic).values()) and time.monotonic() < until:
                 time.sleep(0.1)
 
 
-def _ending(future: Future) -> Ending:
-    """What a task's function gave, or why the engine gave it up."""
-    try:
-        return future.result()
-    except _Died as died:
-        return Ending("died", reason=str(died))
-    except Exception as error:  # its workers died, one after the other, or it was cancelled
-        return Ending("died", reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+def _gone(future: Future, crew: Crew) -> Ending | None:
+    """Why the engine has given a task up, None where it has not. Its value is not asked for: its host may be gone.
+
+    Raises InputError where the scheduler is gone, with which Dask takes all tasks for cancelled.
+    """
+    if future.status == "cancelled":
+        raise InputError(
+            f"--cluster {crew.cluster} is gone: its scheduler has ended or cannot be reached, and what was under way "
+            "ends on the workers; the same command goes on with a cluster that answers"
+        )
+    return Ending("died", reason=" ".join(str(future.exception()).split())[:300]) if future.status == "error" else None
 
 
 def _slots(client: Client, crew: Crew) -> int:
@@ -241,13 +256,21 @@ class _Died(RuntimeError):
 
 
 class Stops(WorkerPlugin):
-    """Ends a task's process when the scheduler takes the task back: it was cancelled, or its driver is gone."""
+    """Ends a task's process when the scheduler takes the task back (it was cancelled, or its driver is gone), and all
+    when the worker ends or has lost its scheduler.
+    """
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         if start == "executing" and finish in ("released", "cancelled"):
             with _lock:
                 if key in _stops:
                     _stops[key].set()
+
+    def teardown(self, worker: Worker) -> None:
+        if worker.status == Status.closing:  # and not another driver's plugin in this one's place
+            with _lock:
+                for stop in _stops.values():
+                    stop.set()
 
 
 _lock = threading.Condition()
@@ -262,42 +285,54 @@ def _live(topic: str) -> int:
 
 
 def _done(name: str, task: Task, needed: Ending | None, topic: str, slots_per_device: int) -> Ending:
-    """A task, on a worker's thread. Raises _Died where it may be tried again."""
+    """A task, on a worker's thread; the driver hears its ending. Raises _Died where it may be tried again."""
+    worker = get_worker()
+    ending = _ending(worker, name, task, needed, topic, slots_per_device)
+    if ending.state == "died":
+        raise _Died(ending.reason)
+    if worker.status != Status.closing:  # else the engine has it done elsewhere
+        worker.log_event(topic, pickle.dumps(("", name, ending)))
+    return ending
+
+
+def _ending(worker: Worker, name: str, task: Task, needed: Ending | None, topic: str, slots_per_device: int) -> Ending:
     if task.numerics != numerics.VERSION:
         return Ending("failed", reason=f"{platform.node()} has numerics {numerics.VERSION}, the driver {task.numerics}")
     ready = with_value(task, needed) if needed else task
     if isinstance(ready, Ending):
         return ready
-    worker, stop = get_worker(), threading.Event()
+    stop = threading.Event()
     key = worker.get_current_task()
     with _lock:
         _stops[key] = stop
         _topics.append(topic)
     try:
         with _place(task, worker.state.nthreads, slots_per_device) as place:
-            ending = tasks.carry_out(ready, place, functools.partial(_hear, worker, name, topic, stop), stop)
+            return tasks.carry_out(ready, place, functools.partial(_hear, worker, name, topic, stop), stop)
     finally:
         with _lock:
             del _stops[key]
             _topics.remove(topic)
-    if ending.state == "died":
-        raise _Died(ending.reason)
-    return ending
 
 
 def _hear(worker: Worker, name: str, topic: str, stop: threading.Event, words: tuple[Any, ...]) -> bool:
     """Pass on what a task says; wait for the answer where it asks."""
-    answer = uuid.uuid4().hex if words[0] == "ask" else ""
-    worker.log_event(topic, (answer, name, words))
-    if not answer:
+    question = uuid.uuid4().hex if words[0] == "ask" else ""
+    worker.log_event(topic, pickle.dumps((question, name, words)))
+    if not question:
         return False
-    said = Variable(answer, client=get_client())
+    answered, stopping = (Event(name, client=get_client()) for name in (question, _stopping(question)))
     while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            stop_it = bool(said.get(timeout=1))
-            said.delete()
+        if answered.wait(timeout=1):
+            stop_it = bool(stopping.is_set())
+            for event in (answered, stopping):
+                event.clear()
             return stop_it
     return True
+
+
+def _stopping(question: str) -> str:
+    return f"{question} to be stopped"
 
 
 @contextlib.contextmanager

@@ -89,10 +89,15 @@ def check(plan: Plan) -> None:
 
 
 def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
-    """The comparison's run: the one that the store has of it, else a new one."""
-    known = inputs.find_runs(f"tags.comparison = '{identity}'", plan.tracking_uri)
-    if known:
+    """The comparison's run: the one that the store has of it, else a new one. Raises InputError for a deleted one."""
+    condition = f"tags.comparison = '{identity}'"
+    if known := inputs.find_runs(condition, plan.tracking_uri):
         return known[0]["run_id"]
+    if known := inputs.find_runs(condition, plan.tracking_uri, deleted=True):
+        raise InputError(
+            f"the comparison {plan.name} was deleted in the store; to have it back: mlflow runs restore "
+            f"--run-id {known[0]['run_id']}, or give another --name"
+        )
     with tracking.run(
         plan.experiment_name or "comparisons",
         plan.name,

@@ -70,13 +70,21 @@ def open_storage(place: str | None = None, create: bool = True) -> BaseStorage:
         OUTPUTS.mkdir(exist_ok=True)
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True}
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        return _opened(url, options)
     except Exception as error:  # drivers that are missing, URLs that are none, servers that are away
         reason = redacted(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise InputError(
             f"the storage {shown(place)} cannot be opened ({reason[:200]}); give a file, or "
             "postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from error
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> BaseStorage:
+    try:
+        return RDBStorage(url, engine_kwargs=dict(options))
+    except SQLAlchemyError:  # such as of another process that was making its tables at the same moment
+        time.sleep(POLL_S)
+        return RDBStorage(url, engine_kwargs=dict(options))
 
 
 def patiently(call: Callable[[], T]) -> T:

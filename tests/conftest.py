@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers' threads that wait for each other's cores cost minutes
+os.environ.setdefault("no_proxy", "127.0.0.1,localhost")  # urllib keeps the proxies that it finds first for ever
 
 import processes
 import pytest

@@ -1,7 +1,6 @@
 """Real servers for the tests, on loopback, ended with all their processes."""
 
 import contextlib
-import faulthandler
 import http.client
 import http.server
 import itertools
@@ -94,7 +93,6 @@ class TrackingServer:
 def _serve(folder: Path, store: str, port: int) -> None:
     """In a process that has imported most of it: what `mlflow server` starts, uvicorn with MLflow's application."""
     processes.print_into(folder / "server.log")
-    faulthandler.dump_traceback_later(PATIENCE_S / 2)  # tells where it hangs, if it does
     import uvicorn
     from mlflow.server import constants
 
@@ -105,7 +103,7 @@ def _serve(folder: Path, store: str, port: int) -> None:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: str(folder / "artifacts"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="info")
 
 
 class Gate:

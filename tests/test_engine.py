@@ -256,6 +256,22 @@ def test_a_cluster_that_does_not_answer_is_refused(place: str, monkeypatch: pyte
     assert f"--cluster {place} does not answer" in refused(Crew(cluster=place))
 
 
+def test_a_cluster_that_is_lost_is_said_and_its_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stores.VARIABLE, "http://127.0.0.1:1")
+
+    def hear(name: str, words: tuple[Any, ...]) -> bool:
+        own = psutil.Process().children(recursive=True)
+        scheduler = [each for each in own if str(tmp_path / "rank0.out") in [file.path for file in each.open_files()]]
+        scheduler[0].kill()
+        return False
+
+    with started(tmp_path) as file, engine.opened(Crew(cluster=file)) as workers:
+        workers.submit("only", Task(waits_for_its_end, (tmp_path,)))
+        with pytest.raises(InputError, match=f"--cluster {file} is gone"):
+            endings(workers, hear)
+        processes.until(lambda: (tmp_path / "ended").exists())
+
+
 def test_workers_that_see_no_file_store_are_refused(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "does not see" in refused(Crew(cluster=elsewhere))
 
@@ -282,3 +298,68 @@ def test_certificates_that_are_not_there_are_refused(tmp_path: Path) -> None:
     for name in ("ca", "cert"):
         (tmp_path / f"{name}.pem").touch()
     assert f"--tls {tmp_path}: there is no key.pem" in refused(Crew(cluster="tls://127.0.0.1:1", tls=str(tmp_path)))
+
+
+# --- Recipes ---------------------------------------------------------------------------------------------
+
+
+def key(folder: Path) -> tuple[str, ...]:
+    """A key as the README's commands make it, and Dask's flags for it."""
+    folder.mkdir()
+    readme = (processes.ROOT / "README.md").read_text()
+    commands = [line for line in readme.splitlines() if line.startswith(("openssl req -x509", "cp cert.pem"))]
+    assert len(commands) == 2
+    subprocess.run("\n".join(commands), shell=True, check=True, cwd=folder, stderr=subprocess.DEVNULL)
+    files = {"ca-file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+    return ("--protocol", "tls", *(word for name in files for word in (f"--tls-{name}", str(folder / files[name]))))
+
+
+def test_who_has_the_key_and_nobody_else_may_use_a_cluster_at_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stores.VARIABLE, "http://127.0.0.1:1")
+    flags = key(tmp_path / "tls")
+    key(tmp_path / "other")
+    with started(tmp_path, *flags) as file:
+        with engine.opened(Crew(cluster=file, tls=str(tmp_path / "tls"))) as workers:
+            workers.submit("only", Task(adds, (1, 2)))
+            assert endings(workers)["only"].value == 3
+        monkeypatch.setattr(cluster, "ANSWER_S", 2)
+        for other in (str(tmp_path / "other"), None):
+            assert "does not answer" in refused(Crew(cluster=file, tls=other))
+
+
+SRUN = """#!/bin/sh
+while [ "${1#--}" != "$1" ]; do shift; done
+for task in 1 2; do "$@" & done
+wait
+"""
+DRIVER = """
+import sys
+from harness import engine
+from harness.plans import Crew
+from harness.tasks import Task
+from small_tasks import adds
+assert sys.argv[1::2] == ["--cluster", "--tls"]
+with engine.opened(Crew(cluster=sys.argv[2], tls=sys.argv[4])) as workers:
+    workers.submit("only", Task(adds, (workers.slots,)))
+    print([ending.value for _, ending in workers.endings(lambda *_: False)])
+sys.exit(5)
+"""
+
+
+def test_the_batch_script_gives_its_command_a_cluster_and_ends_as_it_does(tmp_path: Path) -> None:
+    """As far as a machine without SLURM can: `srun` starts two tasks here. `tests/slurm.py` has the real one."""
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    path = os.pathsep.join((str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]))
+    script = str(processes.ROOT / "experiments" / "cluster.sbatch")
+    done = subprocess.run(
+        ["bash", script, "python", "-c", DRIVER], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=processes.environment(PATH=path, SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="1"),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (5, "[2]"), done.stderr
+    assert (tmp_path / "outputs" / "slurm" / "7").stat().st_mode & 0o77 == 0
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or [])
+    ]

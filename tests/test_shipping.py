@@ -80,7 +80,7 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(
     with tracking.fetched(run.id, "away.txt", up.uri) as path:
         assert path.read_text() == "also"
     assert sent(run).trouble == ""
-    assert capsys.readouterr().err.count("takes nothing at present") == 1
+    assert capsys.readouterr().err.count("its journal keeps everything") == 1
 
 
 def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(

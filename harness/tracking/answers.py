@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import InputError
@@ -43,9 +44,10 @@ def check(store: MlflowClient, experiment: str) -> None:
         raise InputError(deleted(known))
 
 
-def runs(store: MlflowClient, condition: str) -> list[dict[str, Any]]:
+def runs(store: MlflowClient, condition: str, deleted: bool) -> list[dict[str, Any]]:
     """The runs that a filter finds, newest first."""
-    return list(Search(store, experiments_of(store), condition).rows().values())
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    return list(Search(store, experiments_of(store), condition).rows(view=view).values())
 
 
 def one_run(store: MlflowClient, run: str) -> dict[str, Any]:

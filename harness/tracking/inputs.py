@@ -51,9 +51,9 @@ def fetched_model(address: str, tracking_uri: str | None) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def find_runs(condition: str, tracking_uri: str | None) -> list[dict[str, Any]]:
-    """The runs of the store that a filter finds, newest first; none where there is no store yet."""
-    return calls.ask("runs", tracking_uri, condition=condition)
+def find_runs(condition: str, tracking_uri: str | None, deleted: bool = False) -> list[dict[str, Any]]:
+    """The runs of the store that a filter finds (or of the deleted ones), newest first; none without a store yet."""
+    return calls.ask("runs", tracking_uri, condition=condition, deleted=deleted)
 
 
 def find_finished(tag: str, value: str, tracking_uri: str | None, parent: str | None = None) -> list[str]:

@@ -1,0 +1,62 @@
+"""A thousand cells of no length in fifty slots of one process: what the driver and MLflow's server have to do.
+
+    python tests/benchmark_engine.py
+
+A cell is a task of its own process that makes a run of ten params, three tags and three metrics under one parent.
+"""
+
+import argparse
+import contextlib
+import resource
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from servers import TrackingServer
+
+from harness import engine, tracking
+from harness.plans import Crew
+from harness.tasks import Talk, Task
+
+
+def cell(talk: Talk, number: int, parent: str, uri: str) -> str:
+    params = {f"param {each}": each for each in range(10)}
+    tags = {"kind": "classifier", "cell_name": f"cell {number}", "number": number}
+    with tracking.run("comparisons", f"cell {number}", tags, params, parent=parent, tracking_uri=uri) as run:
+        run.metrics({name: number / 7 for name in ("test/accuracy", "test/precision", "test/recall")})
+    return run.id
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=50)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        server = TrackingServer(Path(folder))
+        server.start()
+        try:
+            with tracking.run("comparisons", "all", {}, {}, tracking_uri=server.uri) as parent:
+                pass
+            began, used = time.perf_counter(), time.process_time()
+            log = Path(folder) / "server.log"
+            before = len(log.read_text())
+            with engine.opened(Crew(workers=arguments.workers)) as workers:
+                for number in range(arguments.cells):
+                    workers.submit(f"cell {number}", Task(cell, (number, parent.id, server.uri)))
+                states = Counter(ending.state for _, ending in workers.endings(lambda *_: False))
+            took, used = time.perf_counter() - began, time.process_time() - used
+            asked = log.read_text()[before:].count(" HTTP/1.1")
+            found = tracking.read_runs("tags.kind = 'classifier'", tracking_uri=server.uri)
+        finally:
+            server.kill()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{arguments.cells} cells on {arguments.workers} slots: {dict(states)}, {took:.0f} s")
+    print(f"driver: {1e3 * used / arguments.cells:.1f} ms of processor time a cell, {memory:.0f} MB at most")
+    print(f"MLflow's server: {asked} requests, {asked / arguments.cells:.1f} a cell, {asked / took:.0f} a second")
+    print(f"runs in the store: {len(found)}, {found['status'].value_counts().to_dict()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -96,7 +96,7 @@ def unfinished(settings: Single, identity: dict[str, Any], parent: str | None = 
     """
     cell, named = digest(identity), settings.resume
     if named in (None, "auto"):
-        return _newest_unfinished(cell, parent, settings.wait) if named or launch.restarted() else None
+        return _newest_unfinished(cell, settings, parent) if named or launch.restarted() else None
     folder = local.find(named)
     if folder is None:
         raise InputError(f"the journal of run {named} is not in {local.RUNS}: go on where the run was, or train anew")
@@ -108,10 +108,10 @@ def unfinished(settings: Single, identity: dict[str, Any], parent: str | None = 
     return folder.name
 
 
-def _newest_unfinished(cell: str, parent: str | None, wait: bool) -> str | None:
-    for folder in local.of_cell(cell, parent):
+def _newest_unfinished(cell: str, settings: Single, parent: str | None) -> str | None:
+    for folder in local.of_cell(cell, settings.tracking_uri, parent):
         if not local.is_dead(folder):
-            if not wait:
+            if not settings.wait:
                 raise InputError(
                     f"run {local.id_of(folder)} of this very configuration still lives: {local.writer(folder)}; "
                     "end it, or give --wait to go on when it has ended"
@@ -170,7 +170,7 @@ def finished_classifier(cell: str, settings: Single, parent: str) -> str | None:
 def _finished(tag: str, value: str, settings: Single, parent: str | None = None) -> str | None:
     """Of this folder, or of the store; a store that is away has none: what it has is trained again."""
     if tag == "cell":
-        for folder in local.of_cell(value, parent or local.ANY):
+        for folder in local.of_cell(value, settings.tracking_uri, parent or local.ANY):
             if local.status(folder) == "FINISHED":
                 return local.id_of(folder)
     try:

@@ -151,7 +151,7 @@ def carry_out(talk: Talk, job: Job) -> list[float]:
 
 def _last_attempt(job: Job) -> str | None:
     """The folder of the slot's last run, to be gone on with or finished; waits for the end of one that lives."""
-    folder = next(local.of_cell(job.cell, job.parent), None)
+    folder = next(local.of_cell(job.cell, job.plan.tracking_uri, job.parent), None)
     while folder and not local.is_dead(folder):
         time.sleep(LIVES_S)
     return folder.name if folder else None

@@ -26,7 +26,7 @@ from typing import Any
 
 from harness import journal, locks
 from harness.journal import Record
-from harness.tracking.addresses import OUTPUTS
+from harness.tracking.addresses import OUTPUTS, default_uri, same
 
 RUNS = OUTPUTS / "runs"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
@@ -164,12 +164,14 @@ def is_of_this_host(folder: Path) -> bool:
 ANY = "any"
 
 
-def of_cell(cell: str, parent: str | None = ANY) -> Iterator[Path]:
-    """The runs of a cell, under one parent, or none, or any: newest first."""
-    found = []
+def of_cell(cell: str, tracking_uri: str | None, parent: str | None = ANY) -> Iterator[Path]:
+    """The runs of a cell that are of this store, under one parent, or none, or any: newest first."""
+    uri, found = tracking_uri or default_uri(), []
     for path in RUNS.glob(f"{cell[:16]}*/{JOURNAL}"):
         begun = beginning(path.parent)
-        if begun.get("tags", {}).get("cell") == cell and (parent == ANY or _same(begun.get("parent"), parent)):
+        store = Sent.read(path.parent).store or begun.get("store", "")
+        of_parent = parent == ANY or _same(begun.get("parent"), parent)
+        if begun.get("tags", {}).get("cell") == cell and same(store, uri) and of_parent:
             found.append((begun.get("time", 0), path.parent))
     for _, folder in sorted(found, reverse=True):
         yield folder

@@ -30,7 +30,8 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_testnodedown(node: Any) -> None:
-    node.config.stash[LEFT_OUT] = node.workeroutput.get("left out", 0)  # the same in each worker
+    if output := getattr(node, "workeroutput", None):  # which one that has crashed has not
+        node.config.stash[LEFT_OUT] = output.get("left out", 0)  # the same in each worker
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

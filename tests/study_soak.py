@@ -102,12 +102,12 @@ class Drive:
         self._server.start()
 
     def _working(self) -> list[psutil.Process]:
-        """The processes that write a run's journal, less the driver."""
+        """The processes that write a run's journal in the folder, less the driver."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                journals = [file for file in process.open_files() if file.path.endswith("/journal")]
-                if process.cwd() == str(self.folder) and journals:
+                files = [Path(file.path) for file in process.open_files()]
+                if any(file.name == "journal" and file.is_relative_to(self.folder) for file in files):
                     found.append(process)
         return [process for process in found if process.pid not in (self._driver.pid, self._agent.pid)]
 

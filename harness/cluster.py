@@ -34,12 +34,14 @@ from distributed import (
 )
 
 from harness import numerics, provenance, signals, tasks
-from harness.engine import Hear, with_value
+from harness.engine import Hear, note_death, with_value
 from harness.errors import InputError
 from harness.plans import Crew
 from harness.tasks import Ending, Place, Task
 from harness.tracking.addresses import OUTPUTS, default_uri
 
+DIED = "died"
+"""What the driver hears of a task that may be tried again."""
 ANSWER_S = 10
 """A cluster that has not answered by then is taken for none."""
 
@@ -64,7 +66,7 @@ def _client(crew: Crew) -> Iterator[Client]:
         alone: dict[str, Any] = {"protocol": "inproc://", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": alone}
         worker = {"cls": Worker, "options": alone | {"nthreads": crew.workers, "memory_limit": 0}}
-        logging.getLogger("distributed").setLevel(logging.WARNING)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # why a task has died is said by `note_death`
         no_pages = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
         with (
             dask.config.set(no_pages),
@@ -144,6 +146,8 @@ class Cluster:
             if isinstance(what, Ending) and name in self._under_way:
                 self._under_way.discard(name)
                 yield name, what
+            elif isinstance(what, tuple) and what[0] == DIED:
+                note_death(name, what[1])
             elif isinstance(what, tuple):
                 stop = hear(name, what)
                 if question:
@@ -289,6 +293,7 @@ def _done(name: str, task: Task, needed: Ending | None, topic: str, slots_per_de
     worker = get_worker()
     ending = _ending(worker, name, task, needed, topic, slots_per_device)
     if ending.state == "died":
+        worker.log_event(topic, pickle.dumps(("", name, (DIED, ending.reason))))
         raise _Died(ending.reason)
     if worker.status != Status.closing:  # else the engine has it done elsewhere
         worker.log_event(topic, pickle.dumps(("", name, ending)))

@@ -85,17 +85,23 @@ class InOrder:
             name, task, needs = self._waiting.popleft()
             ready = with_value(task, self._ended[needs]) if needs else task
             if isinstance(ready, Task):
-                ready = self._done(ready, lambda words, name=name: hear(name, words))
+                ready = self._done(name, ready, lambda words, name=name: hear(name, words))
             self._ended[name] = ready
             yield name, ready
 
-    def _done(self, task: Task, hear: tasks.Hear) -> Ending:
+    def _done(self, name: str, task: Task, hear: tasks.Hear) -> Ending:
         ending = Ending("died")
         for _ in range(self._retries + 1):
             ending = tasks.carry_out(task, self._place, hear, threading.Event())
             if ending.state != "died":
                 break
+            note_death(name, ending.reason)
         return ending
+
+
+def note_death(name: str, reason: str) -> None:
+    """Say that a task is tried again, or has died for good."""
+    print(f"{name}: {reason}", file=sys.stderr, flush=True)
 
 
 def told(endings: Iterator[tuple[str, Ending]], title: str, number: int, slots: int) -> Iterator[tuple[str, Ending]]:
@@ -107,7 +113,7 @@ def told(endings: Iterator[tuple[str, Ending]], title: str, number: int, slots: 
             tracking.note_left(name)
         left_s = (time.monotonic() - start) / done * (number - done)
         print(
-            f"{title}: {name} {_how(ending)}; {done} of {number} done, "
+            f"{title} {name}: {_how(ending)}; {done} of {number} done, "
             f"{failed} failed, {min(slots, number - done)} running, {_words(left_s)} left",
             file=sys.stderr if ending.state in ("failed", "died") else sys.stdout,
             flush=True,

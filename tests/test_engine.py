@@ -111,13 +111,17 @@ def test_what_fails_is_not_tried_again_and_what_needs_it_fails_too(opened: Open,
 
 
 @pytest.mark.parametrize(("times", "state", "tried"), [(1, "done", 2), (9, "died", 3)])
-def test_what_dies_is_tried_again(times: int, state: str, tried: int, opened: Open, tmp_path: Path) -> None:
+def test_what_dies_is_tried_again(
+    times: int, state: str, tried: int, opened: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with opened(retries=2) as workers:
         workers.submit("only", Task(dies, (tmp_path, times)))
         (ending,) = endings(workers).values()
     assert ending.state == state
     assert tries(tmp_path) == tried
-    assert state == "done" or ending.reason == "its process ended with SIGKILL and gave no reason"
+    reason = "its process ended with SIGKILL and gave no reason"
+    assert state == "done" or ending.reason == reason
+    assert capsys.readouterr().err.count(f"only: {reason}\n") == min(times, tried)
 
 
 def test_the_driver_hears_each_task_and_answers_it(opened: Open) -> None:

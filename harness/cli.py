@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import tyro
 
+from harness import signals
 from harness.errors import Diverged, InputError
 
 CONFIG = "--config"
@@ -23,7 +24,7 @@ def main(function: Callable[..., Any]) -> None:
 
     Every field of a dataclass parameter is a flag, its docstring the help; `--config FILE.toml` gives some of them,
     such as a study's best.toml. Its result is the exit code, if it has one. What cannot be parsed, and any InputError,
-    is one line on stderr and exit code 2.
+    is one line on stderr and exit code 2; so is the signal that ended it, with the shell's code for it.
     """
     try:
         code = function(**_parse(function))
@@ -31,8 +32,9 @@ def main(function: Callable[..., Any]) -> None:
         _refuse(str(error))
     except Diverged as error:
         _refuse(str(error), code=1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (signals.Killed, KeyboardInterrupt) as error:
+        print(signals.reason(error), file=sys.stderr)
+        sys.exit(error.code if isinstance(error, signals.Killed) else 130)
     if code:
         sys.exit(code)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,7 +90,9 @@ def _client(crew: Crew) -> Iterator[Client]:
             "or the scheduler's file, and see that `dask scheduler` runs there"
         ) from error
     with client:
-        print(f"the cluster's page: {client.dashboard_link}", flush=True)
+        page = client.dashboard_link or ""
+        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(page, timeout=2):
+            print(f"the cluster's page: {page}", flush=True)
         yield client
 
 

@@ -93,6 +93,10 @@ def wait_for(holds: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
+def checkpoints() -> set[Path]:
+    return set(Path.cwd().glob("outputs/runs/*/checkpoints/step-*"))
+
+
 class Job:
     """An experiment under the recipe, in the folder where this is."""
 
@@ -122,11 +126,14 @@ def main() -> None:
             assert runs["tags.cell_name"].nunique() == 8
             assert set(runs["status"]) == {"FINISHED"}
             print(f"a comparison of 8 cells as a job of 4 tasks: {state}, {time.monotonic() - began:.0f} s", flush=True)
+            before = checkpoints()
             job = Job(*TUNE)
-            wait_for(lambda: list(Path.cwd().glob("outputs/runs/*/checkpoints/step-*")))
+            wait_for(lambda: checkpoints() - before)
             subprocess.run(["scancel", "--batch", "--signal=USR1", job.number], check=True)
             state, words = job.end()
-            assert "stopped by SIGUSR1" in words, words
+            assert words.splitlines()[-1] == "stopped by SIGUSR1", words
+            trials = studies.read(None, "outputs/studies.db").trials
+            assert {trial.user_attrs["reason"] for trial in trials} == {"stopped by SIGUSR1"}
             print(f"a study that gets USR1 ahead of its time limit: {state}", flush=True)
             state, words = Job(*TUNE).end()
             assert state == "COMPLETED", words

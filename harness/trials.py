@@ -110,10 +110,7 @@ def carry_out(talk: Talk, job: Job) -> list[float]:
     """
     plan, accelerator = job.plan, launch.accelerator(job.plan.process_timeout)
     past = launch.agreed(_last_attempt(job) if accelerator.is_main_process else None, accelerator)
-    if past and local.status(local.RUNS / past) == "FINISHED":  # whoever asked for it has not heard
-        row = local.row(local.RUNS / past)
-        talk.begun(row["run_id"])
-        return [row[f"metrics.objective/{name}"] for name in plan.objectives]
+    is_over = past is not None and local.status(local.RUNS / past) == "FINISHED"  # whoever asked for it has not heard
     tags = {"study": plan.study, "trial": job.number, "slot": job.slot}
     with tracking.run(
         plan.experiment_name or "studies",
@@ -126,9 +123,12 @@ def carry_out(talk: Talk, job: Job) -> list[float]:
         resume=past,
         why=launch.blame,
     ) as run:
-        run.tags({"trial": job.number, "state": "RUNNING"})
+        run.tags({"trial": job.number, **({} if is_over else {"state": "RUNNING"})})
         if accelerator.is_main_process:
             talk.begun(run.id)
+        if past and is_over:
+            known = local.row(local.RUNS / past)
+            return [known[f"metrics.objective/{name}"] for name in plan.objectives]
         try:
             rows = [_one_seed(job, tags, place, run, bool(past), talk, accelerator) for place in range(len(job.seeds))]
             found = [fmean(row[OBJECTIVES[name].figure] for row in rows) for name in plan.objectives]

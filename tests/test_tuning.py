@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from harness import data, evaluation, locks, methods, spaces, studies, tracking, trials, tuning
 from harness.errors import InputError
 from harness.methods import ddpm, gan, vae
+from harness.tasks import Talk
 from harness.tracking import local
 from harness.trials import Plan
 
@@ -88,6 +89,20 @@ def test_values_reach_the_training_bit_for_bit(tuned: Any) -> None:
         for name, value in trial.params.items():
             assert type(value)(used[f"params.{name}"]) == value
     assert all((trial.params["loss"] == "wgan") == (trial in clipped) for trial in study.trials)
+
+
+def test_a_trial_whose_end_no_driver_heard_of_is_another_ones_result(
+    tuned: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _, _ = tuned
+    monkeypatch.chdir(place)
+    done = study.trials[-1]
+    job = trials.Job(_plan(TINY), study.user_attrs["parent_run"], "trial", "4", 99, done.params, [0])
+    with processes.agent(place):
+        assert trials.carry_out(Talk(tmp_path), job) == done.values
+    run = tracking.read_runs("tags.slot = '4' AND tags.kind = 'trial'", tracking_uri=URI).iloc[0]
+    assert (run["run_id"], run["status"], run["tags.state"]) == (done.user_attrs["run_id"], "FINISHED", "COMPLETE")
+    assert (run["tags.trial"], run["metrics.objective/accuracy"]) == ("99", done.value)
 
 
 def test_no_figure_of_the_test_split_is_in_a_study(tuned: Any) -> None:

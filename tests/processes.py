@@ -21,7 +21,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
-from harness import locks
+from harness import locks, tasks
 from harness.tracking import calls
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +172,10 @@ def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str])
             file = os.open(f"rank{rank}.{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, stream.fileno())
         sys.argv = argv
+        if not {"--workers", "--cluster"} & {*argv}:
+            # One task at a time is forked from here, where all that it needs is imported: a fork server of its own
+            # would take seconds. Tests of tasks and engines have the real one.
+            tasks.server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
         if argv[0].endswith(".py"):
             runpy.run_path(argv[0], run_name="__main__")
         else:

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import processes
 import pytest
+import ui_pictures
 from accelerate import Accelerator
 from conftest import Launch
 from PIL import Image
 from processes import ROOT, environment
+from servers import installed
 
 from analysis import accuracy_table, runs
 from harness import data, experiment, identities, tracking
+from harness.errors import InputError
 from harness.methods import gan
 from harness.settings import Single
 from harness.tracking import stores
@@ -113,35 +116,58 @@ def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
 
 
 COMPARE = (
-    "compare.py", "--methods", "vae", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
-    "--classifier.steps", "40", "--vae.steps", "50", "--name", "small",
+    "compare.py", "--n-real", "150", "--num-synthetic", "200", "--classifier.steps", "40", "--ddpm.steps", "20",
+    "--vae.steps", "50", "--gan.steps", "20", "--name", "small",
 )  # fmt: skip
+THREE = ("--seeds", "1", "--methods", "ddpm", "vae", "gan", "--controls", "affine")
 
 
-def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(forked: Launch, uri: str) -> None:
-    def children(parent: str) -> list[tuple[str, str, str]]:
+@pytest.fixture(scope="module")
+def comparison(forked: Launch, uri: str) -> tuple[str, str]:
+    """A comparison of one generator that was gone on with, with two more and with another seed: its id and table."""
+
+    def children() -> list[tuple[str, str, str]]:
         runs = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
         assert set(runs.status) == {"FINISHED"}
         return sorted(zip(runs["tags.kind"], runs["tags.method"], runs["tags.seed"], strict=True))
 
-    first = forked(*COMPARE, "--seeds", "1")
+    first = forked(*COMPARE, "--seeds", "1", "--methods", "vae", "--controls", "affine")
     assert first.returncode == 0, first.stderr
     parent = re.findall(r"comparison ([0-9a-f]{32})", first.stdout)[0]
-    arms = [("classifier", arm) for arm in ("affine", "none", "vae")] + [("generator", "vae")]
-    assert children(parent) == [(*arm, "0") for arm in arms]
-
-    more = forked(*COMPARE, "--seeds", "2")
-    assert parent in more.stdout, more.stderr
-    both = children(parent)
-    assert both == sorted((*arm, seed) for arm in arms for seed in "01")
-
-    again = forked(*COMPARE, "--seeds", "2")
-    assert parent in again.stdout
-    assert children(parent) == both
-
+    known = [("classifier", arm, "0") for arm in ("affine", "none", "vae")] + [("generator", "vae", "0")]
+    assert children() == known
+    for more, added in (
+        (THREE, [(kind, arm, "0") for kind in ("classifier", "generator") for arm in ("ddpm", "gan")]),
+        (("--seeds", "2", "--methods", "--controls"), [("classifier", "none", "1")]),
+        (THREE, []),
+    ):
+        done = forked(*COMPARE, *more)
+        assert parent in done.stdout, done.stderr
+        known = sorted(known + added)
+        assert children() == known
     table = forked("analysis.accuracy_table", "--comparison", parent)
     assert table.returncode == 0, table.stderr
-    assert re.search(r"150 +\| vae †? +\| +2 ", table.stdout), table.stdout
+    return parent, table.stdout
+
+
+def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(comparison: tuple[str, str]) -> None:
+    _, table = comparison
+    assert re.search(r"150 +\| vae †? +\| +1 ", table), table
+
+
+@pytest.mark.usefixtures("comparison")
+def test_mlflows_pages_show_a_comparison(uri: str, tmp_path: Path) -> None:
+    """In a browser; what they must show is asserted in ui_pictures.py."""
+    installed(ui_pictures.chromium)
+    ui_pictures.pictures(uri, tmp_path)
+    for name in ui_pictures.PAGES:
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size == (ui_pictures.SIZE["width"], ui_pictures.SIZE["height"])
+
+
+def test_a_store_without_a_comparison_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no MLflow store"):
+        ui_pictures.newest_comparison(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(forked: Launch, uri: str) -> None:

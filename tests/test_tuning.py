@@ -42,9 +42,9 @@ def runs_of(place: Path, study: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def tuned(place: Path, forked: Callable) -> Any:
-    """A study of a GAN, stopped short and gone on with: two workers, then one with more trials."""
+    """A study of a GAN, stopped short and gone on with, with more trials."""
     flags = (*TINY, "--epochs", "4", "--name", "small", "--pruner", "none", "--max-failures", "0", "--confirm-seeds")
-    first = forked("tune.py", "gan", *flags, "0", "--trials", "3", "--workers", "2")
+    first = forked("tune.py", "gan", *flags, "0", "--trials", "3")
     second = forked("tune.py", "gan", *flags, "2", "--trials", "5")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     return study_of(place, "small"), runs_of(place, "small"), second.stdout

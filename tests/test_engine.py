@@ -1,6 +1,7 @@
 """Engines: in order, on a cluster of this process, and on one that is there already, with real processes."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -25,6 +26,13 @@ from harness.tracking import stores
 
 NOBODY = 65534
 Open = Callable[..., contextlib.AbstractContextManager[Engine]]
+
+
+@pytest.fixture(autouse=True)
+def _clients_of_refused_clusters() -> Iterator[None]:
+    """Python takes them apart now, not while the next test's client begins: Dask's lock of loops is not reentrant."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ RUN is the id of a generator's run (experiments/ddpm.py prints it).
 from dataclasses import dataclass
 
 from harness import classifier, cli, tracking
-from harness.settings import Single, load
+from harness.settings import Single, load, say_notes
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ def main(settings: Settings = Settings(), config: classifier.Config = classifier
     from harness import arms, experiment
 
     dataset = load(settings, settings.n_real, settings.seed)
+    say_notes(dataset)
     if settings.samples:
         arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:

@@ -1,9 +1,11 @@
-"""Labels in, random digits out, on a CPU in seconds.
+"""Labels in, random images of them out, on a CPU in seconds.
 
     python experiments/generate.py --model models:/ddpm@champion --labels 7 7 3 --out digits.png
     python experiments/generate.py --run RUN --labels 7 7 3
 
-RUN is the id of a generator's run. The same labels and seed give the same digits.
+    python experiments/generate.py --run RUN --labels cat dog dog        # of a folder's classes, by their names
+
+RUN is the id of a generator's run. The same labels and seed give the same images.
 """
 
 from dataclasses import dataclass
@@ -22,11 +24,11 @@ class Settings:
     """address of a generator's model: models:/METHOD@champion, models:/METHOD/VERSION"""
     run: str | None = None
     """instead of --model, the id of a generator's run"""
-    labels: tuple[int, ...] | None = None
-    """a label for each image; by default each label once"""
+    labels: tuple[str, ...] | None = None
+    """a class for each image, by its name or its number; by default each once"""
     seed: int = 0
     """seed of the noise"""
-    out: Path = Path("outputs/digits.png")
+    out: Path = Path("outputs/generated.png")
     """picture to write, ten images a row"""
     tracking_uri: str | None = None
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
@@ -41,8 +43,8 @@ def main(settings: Settings = Settings()) -> None:
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
     model = generator(settings)
-    labels = range(model.shape.num_classes) if settings.labels is None else settings.labels
-    images = exported.generate(model, list(labels), settings.seed)
+    labels = exported.labels_of(model, model.classes if settings.labels is None else settings.labels)
+    images = exported.generate(model, labels, settings.seed)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)

@@ -16,7 +16,7 @@ from harness.data import Dataset
 from harness.engine import Engine, driving, told
 from harness.errors import InputError
 from harness.plans import ComparisonPlan as Plan
-from harness.settings import Common, Single, load
+from harness.settings import Common, Single, load, say_notes
 from harness.tasks import Talk, Task
 from harness.tracking import inputs, local
 
@@ -54,6 +54,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load(plan, None, seed=0)
+    say_notes(dataset)
     parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
              *identities.of_cas(plan))  # fmt: skip
     identity = identities.digest(*parts)

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import folders
 from harness.errors import InputError
+from harness.folders import Folder, Pixels, Seen
 from harness.seeding import generator, permutation
 
 # md5 of the four uncompressed files as published; torchvision checks only the archives that it downloads.
@@ -30,6 +31,13 @@ MNIST_FILES = {
 }
 IDX_DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 DATASETS = ("digits", *IDX_DATASETS)
+NAMES = {
+    "fashion-mnist": (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}  # fmt: skip
+"""What the classes of a published set are called, where they are no digits."""
 FOLDER = "folder:"
 IMAGE_SIZE = 32
 TEST_SHARE = 0.2
@@ -78,18 +86,37 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Source:
+    """All images of a data set, before they are split by a seed; `validation` where it has one of its own."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    validation: Images | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """The splits of one data set for one seed; `train` is all of its training images, real and validation.
+    """The splits of one data set for one seed; `train` is all of its training images, of which `real` are some.
 
     `real` is what a generator and a classifier may see, `validation` is for selection, `test` for the table.
     """
 
     name: str
-    num_classes: int
+    classes: tuple[str, ...]
+    """their names, by label"""
     train: Images
     real: Images
     validation: Images
     test: Images
+    notes: tuple[str, ...] = ()
+    """what a user must know of the images, a sentence each: files that were not read, images that are there twice"""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     @property
     def contents(self) -> list[str]:
@@ -120,8 +147,9 @@ def load(
     The training images are put into one stratified order, a function of `seed`: `real` is its first
     `n_real` (all but the validation images by default), `validation` its end, a twelfth of it. So a smaller
     `real` is part of a larger one. With `n_real` above eleven twelfths the validation split shrinks, and
-    with all training images it is empty. `test` is the same for every seed: the published one, that of a
-    folder, or else a fixed stratified fifth. Without `with_test` its files are not opened and it is empty.
+    with all training images it is empty. A folder may have a validation split of its own. `test` is the same
+    for every seed: the published one, that of a folder, or else a fixed stratified fifth. Without `with_test`
+    its files are not opened and it is empty.
 
     `folder:PATH` is as `harness.folders` reads it, its images `image_size` pixels high and wide.
 
@@ -130,32 +158,32 @@ def load(
     if image_size is not None and not name.startswith(FOLDER):
         raise InputError(f"--image-size is for folder:PATH; the images of {name} have a size of their own")
     if name == "digits":
-        train, test = _digits()
+        source = _digits()
     elif name in IDX_DATASETS:
-        train, test = _idx(name, root, with_test)
+        source = _idx(name, root, with_test)
     elif name.startswith(FOLDER):
         path = Path(name.removeprefix(FOLDER)).expanduser().resolve()
-        train, test = _folder(path, IMAGE_SIZE if image_size is None else image_size, with_test)
-        name = _safe_name(path, train)
+        source = _folder(path, IMAGE_SIZE if image_size is None else image_size, with_test)
     else:
         raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}, folder:PATH")
-    num_classes = int(train.labels.max()) + 1
-    num_validation = round(len(train) * VALIDATION_SHARE)
+    train, own = source.train, source.validation
+    num_validation = round(len(train) * VALIDATION_SHARE) if own is None else 0
     n_real = len(train) - num_validation if n_real is None else n_real
-    if not num_classes <= n_real <= len(train):
+    if not len(source.classes) <= n_real <= len(train):
         raise InputError(
-            f"--n-real {n_real} cannot be taken from {name}: "
-            f"it has {len(train)} training images in {num_classes} classes"
+            f"--n-real {n_real} cannot be taken from {source.name}: "
+            f"it has {len(train)} training images in {len(source.classes)} classes"
         )
-    order = stratified_order(train.labels, seed, "split")
+    order = split_order(train.labels, seed)
     num_validation = min(num_validation, len(train) - n_real)
     return Dataset(
-        name=name,
-        num_classes=num_classes,
+        name=source.name,
+        classes=source.classes,
         train=train,
         real=train[order[:n_real]],
-        validation=train[order[len(train) - num_validation :]],
-        test=test if with_test else test[:0],
+        validation=train[order[len(train) - num_validation :]] if own is None else own,
+        test=source.test if with_test else source.test[:0],
+        notes=source.notes,
     )
 
 
@@ -179,13 +207,31 @@ def stratified_order(labels: Tensor, seed: int, purpose: str) -> Tensor:
     return place.argsort(stable=True)
 
 
-def _digits() -> tuple[Images, Images]:
+def split_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order (int64 [n]) whose first m images have as many of each class as for any other seed, at least one.
+
+    Image i of a class of k, in random order, is put at i / k: seats of a parliament by Adams' method.
+    """
+    draw = generator(seed, "split")
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        place[members] = permutation(len(members), draw).double() / len(members)
+    by_class = labels.argsort(stable=True)
+    return by_class[place[by_class].argsort(stable=True)]
+
+
+def _digits() -> Source:
     pixels, target = _digits_of_scikit_learn()
     images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
     every = Images(images, torch.from_numpy(target).long())
     order = stratified_order(every.labels, 0, "digits/test")
     num_test = round(len(every) * TEST_SHARE)
-    return every[order[num_test:]], every[order[:num_test]]
+    return Source("digits", _digit_names(10), every[order[num_test:]], every[order[:num_test]])
+
+
+def _digit_names(number: int) -> tuple[str, ...]:
+    return tuple(map(str, range(number)))
 
 
 def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
@@ -202,48 +248,86 @@ def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1], rows[:, -1]
 
 
-def _folder(path: Path, side: int, with_test: bool) -> tuple[Images, Images]:
+def _folder(path: Path, side: int, with_test: bool) -> Source:
     if side < 8 or side % 4:
         raise InputError(f"--image-size {side} must be a multiple of 4, at least 8")
-    parts = folders.parts(path)
-    train = Images(*folders.read(parts[0], side))
-    if len(parts) == 1:
-        train, test = _without_a_fifth(train, path)
-    else:
-        test = Images(*folders.read(parts[1], side)) if with_test else train[:0]
-        if test.shape[0] > train.shape[0]:
-            raise InputError(f"{path}: there are colour images in test, but only grey ones in train")
-        test = Images(test.images.expand(-1, train.shape[0], -1, -1), test.labels)
+    folder = Folder(path)
+    whole = folder.read("train", side)
+    others = {
+        part: folder.read(part, side, whole.seen.look)
+        for part in folder.parts
+        if part != "train" and (part != "test" or with_test)
+    }
+    train = Images(whole.images, whole.labels)
+    parts = {part: _with_channels(Images(read.images, read.labels), train, path, part) for part, read in others.items()}
+    part_of = ["train"] * len(train)
+    if not folder.is_split:
+        is_test = _a_fifth(train, folder)
+        part_of = ["test" if test else "train" for test in is_test]
+        train, parts["test"] = train[~is_test], train[is_test]
+    test = parts.get("test", train[:0])
     if with_test and len(test) < MIN_TEST:
         raise InputError(f"{path} has {len(test)} test images; at least {MIN_TEST} are needed to measure anything")
-    return train, test
+    placed = [*zip([whole] * len(part_of), range(len(part_of)), part_of, strict=True)]
+    placed += [(read, place, part) for part, read in others.items() for place in range(len(read.files))]
+    notes = [*folder.notes, *whole.notes, *(note for read in others.values() for note in read.notes)]
+    name = _safe_name(path, train, whole.seen)
+    return Source(name, folder.classes, train, test, parts.get("validation"), (*notes, *_repeated(placed)))
 
 
-def _without_a_fifth(every: Images, path: Path) -> tuple[Images, Images]:
-    """Four fifths and one fifth, the same always; of each class at least one image goes to either."""
+def _with_channels(images: Images, train: Images, path: Path, part: str) -> Images:
+    """The images of another part, grey ones in the colours of a training set that is not."""
+    if images.shape[0] > train.shape[0]:
+        raise InputError(f"{path}: there are colour images in {part}, but only grey ones in train")
+    return Images(images.images.expand(-1, train.shape[0], -1, -1), images.labels)
+
+
+def _repeated(placed: Iterable[tuple[Pixels, int, str]]) -> Iterator[str]:
+    """A note of images that are in two classes, or in two parts, whose figures count what was learned by heart."""
+    first: dict[bytes, tuple[str, tuple[int, str]]] = {}
+    pairs = []
+    for pixels, place, part in placed:
+        own = pixels.files[place], (int(pixels.labels[place]), part)
+        known = first.setdefault(hashlib.blake2b(pixels.images[place].numpy().data).digest(), own)
+        if known[1] != own[1]:
+            pairs.append((known[0], own[0]))
+    if pairs:
+        one, other = pairs[0]
+        yield (
+            f"{len(pairs)} images are in two classes, or both in training and in another part, such as {one} and "
+            f"{other}: no figure can be trusted before one of each is removed"
+        )
+
+
+def _a_fifth(every: Images, folder: Folder) -> Tensor:
+    """Which images are for the test, bool [n]: the same always; of each class at least one is, and one is not."""
     order = stratified_order(every.labels, 0, "folder/test")
     is_test = torch.zeros(len(every), dtype=torch.bool)
-    for label, name in enumerate(folders.classes(path)):
+    for label, name in enumerate(folder.classes):
         members = order[every.labels[order] == label]
         if len(members) < 2:
-            raise InputError(f"{path / name} has one image; each class needs at least 2, of which one is for the test")
+            raise InputError(
+                f"{folder.path / name} has one image; each class needs at least 2, of which one is for the test"
+            )
         is_test[members[: max(1, round(len(members) * TEST_SHARE))]] = True
-    return every[~is_test], every[is_test]
+    return is_test
 
 
-def _safe_name(path: Path, train: Images) -> str:
+def _safe_name(path: Path, train: Images, seen: Seen) -> str:
     """The folder's name and eight digits of what is in it, in letters that file names and MLflow's aliases may have."""
-    return f"{re.sub('[^A-Za-z0-9]+', '-', path.name)[:40].strip('-') or 'folder'}-{train.digest[:8]}"
+    name = re.sub("[^A-Za-z0-9]+", "-", path.name)[:40].strip("-") or "folder"
+    ground = {0: "-on-black", 255: "-on-white"}[seen.look.background] if seen.opaque else ""
+    return f"{name}{ground}-{train.digest[:8]}"
 
 
-def _idx(name: str, root: str | None, with_test: bool) -> tuple[Images, Images]:
+def _idx(name: str, root: str | None, with_test: bool) -> Source:
     """MNIST and its kin, where their files are missing downloaded by torchvision."""
     root = root or os.environ.get("HARNESS_DATA_ROOT")
     if not root:
         raise InputError(f"{name} needs a folder for its files: give --data-root or set HARNESS_DATA_ROOT")
-    raw = Path(root) / IDX_DATASETS[name] / "raw"
+    raw = Path(root).expanduser() / IDX_DATASETS[name] / "raw"
     if not all((raw / file).is_file() for file in MNIST_FILES):
-        _download(name, root, raw)
+        _download(name, str(Path(root).expanduser()), raw)
     known = MNIST_FILES if name == "mnist" else {}
 
     def part(prefix: str) -> Images:
@@ -251,7 +335,8 @@ def _idx(name: str, root: str | None, with_test: bool) -> tuple[Images, Images]:
         return Images(images.unsqueeze(1), labels.long())
 
     train = part("train")
-    return train, part("t10k") if with_test else train[:0]
+    test = part("t10k") if with_test else train[:0]
+    return Source(name, NAMES.get(name, _digit_names(int(train.labels.max()) + 1)), train, test)
 
 
 def _download(name: str, root: str, raw: Path) -> None:

@@ -184,7 +184,7 @@ def beside(judge: Classifier, images: Images, reference: Images) -> dict[str, fl
         "density": found.density,
         "coverage": found.coverage,
         **({"diversity": float(spread.nan_to_num(0).min())} if len(spread) else {}),
-        "sharpness": sharpness(images.images) / sharpness(reference.images),
+        **({"sharpness": sharpness(images.images) / edges} if (edges := sharpness(reference.images)) else {}),
     }
 
 

@@ -35,7 +35,7 @@ from harness.errors import InputError, Pruned
 from harness.methods import ImageShape
 from harness.resumable import Progress, resumable
 from harness.seeding import initial_weights
-from harness.settings import Single, load
+from harness.settings import Single, load, say_notes
 from harness.tracking import bits, inputs
 from harness.tracking.writing import Run
 from harness.training import Batches
@@ -84,6 +84,8 @@ def generator(
     experiment = settings.experiment_name or "generators"
     _check_store(settings, experiment, accelerator)
     dataset = load(settings, settings.n_real, settings.seed)
+    if parent is None and accelerator.is_main_process:
+        say_notes(dataset)
     shape = evaluation.image_shape(dataset)
     config = identities.with_real_steps(config, dataset)
     batches = Batches(
@@ -130,7 +132,7 @@ def generator(
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
-            _log_generator(run, method, model, samples, settings.register)
+            _log_generator(run, method, model, samples, dataset.classes, settings.register)
             pairs = evaluation.closest_pairs(samples, dataset.real, GRID_DRAWS // 2)
             run.picture(pictures.grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
     if accelerator.is_main_process:
@@ -269,7 +271,7 @@ def _train_generator(
             look(model, step + 1, run)
 
 
-def _log_generator(run: Run, method: str, model: Any, samples: Images, register: bool) -> None:
+def _log_generator(run: Run, method: str, model: Any, samples: Images, classes: Sequence[str], register: bool) -> None:
     """The sample set, the pictures and the model."""
     shape: ImageShape = model.shape
     with tempfile.TemporaryDirectory() as folder:
@@ -278,7 +280,7 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, register:
         run.file(path)
         run.tags({"samples_digest": samples.digest})
         trained = Path(folder) / "generator"
-        exported.export(trained, method, model, shape)
+        exported.export(trained, method, model, shape, classes)
         for path in trained.iterdir():
             run.file(path, "generator")
         run.model(trained, [0, 0, shape.num_classes - 1], register)
@@ -403,7 +405,7 @@ def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator
             found = classifier.scores(predicted, images.labels, dataset.num_classes)
             scores |= {f"{split}/{name}": value for name, value in found.items()}
             matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)
-            run.picture(pictures.confusion(matrix), f"pictures/confusion_{split}.png")
+            run.picture(pictures.confusion(matrix, dataset.classes), f"pictures/confusion_{split}.png")
             if split == "test":
                 run.tags({"right": bits.packed((predicted == images.labels).tolist())})  # for McNemar's test
                 recalls = (matrix.diagonal() / matrix.sum(1)).tolist()

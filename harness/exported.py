@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,43 @@ from harness.evaluation import save_weights
 from harness.methods import ImageShape
 
 
-def export(folder: Path, method: str, model: Any, shape: ImageShape) -> None:
-    """Write a trained generator: its weights, configuration and image shape."""
+def export(folder: Path, method: str, model: Any, shape: ImageShape, classes: Sequence[str]) -> None:
+    """Write a trained generator: its weights, configuration, image shape and the names of its classes by label."""
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, folder / "weights.safetensors")
     described = {
         "method": method,
         "config": dataclasses.asdict(model.config),
         "shape": dataclasses.asdict(shape),
+        "classes": list(classes),
     }
     (folder / "generator.json").write_text(json.dumps(described, indent=2))
 
 
 def restore(folder: Path) -> Any:
-    """A generator from the folder that `export` wrote, on the CPU."""
+    """A generator from the folder that `export` wrote, on the CPU; its `classes` are their names by label."""
     described = json.loads((folder / "generator.json").read_text())
     method = methods.find(described["method"])
     model = method(method.Config(**described["config"]), ImageShape(**described["shape"]))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.classes = described["classes"]
     return model.eval()
+
+
+def labels_of(model: Any, words: Sequence[str]) -> list[int]:
+    """The labels of classes that are given by their names, or by numbers that no class has for a name.
+
+    Raises InputError for what is neither.
+    """
+    labels, known = [], list(model.classes)
+    for word in words:
+        if word not in known and not (word.isdecimal() and int(word) < len(known)):
+            names = ", ".join(known[:30]) + (", …" if len(known) > 30 else "")
+            raise InputError(
+                f"label {word} is no class of this generator, which draws {names}; or give 0 … {len(known) - 1}"
+            )
+        labels.append(known.index(word) if word in known else int(word))
+    return labels
 
 
 def generate(model: Any, labels: list[int], seed: int) -> Tensor:

@@ -95,13 +95,14 @@ def _distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]
 def diversity(points: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -> Tensor:
     """The spread of each class beside that of the real one, float [classes]: 1 is as varied, 0 one image only.
 
-    The root of the ratio of the total variances (traces of the covariances). NaN for a class with less than two.
+    The root of the ratio of the total variances (traces of the covariances). NaN for a class with less than two; 1 for
+    one whose real points are all equal.
     """
     spreads = [
         torch.stack([_total_variance(values[of == label]) for label in real_labels.unique()])
         for values, of in ((points, labels), (real, real_labels))
     ]
-    return (spreads[0] / spreads[1]).sqrt()
+    return (spreads[0] / spreads[1]).where(spreads[1] != 0, 1.0).sqrt()
 
 
 def _total_variance(points: Tensor) -> Tensor:

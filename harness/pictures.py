@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,11 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def shortened(name: str, length: int = 16) -> str:
+    """A class's name with room beside a picture or in a table's head."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
@@ -24,15 +30,25 @@ def grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
     return picture.squeeze(2).numpy() if channels == 1 else picture.numpy()
 
 
-def confusion(matrix: Tensor) -> Figure:
+READABLE = 30
+"""Classes up to which a confusion matrix has its numbers and names."""
+
+
+def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
     """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured."""
     import seaborn
     from matplotlib.figure import Figure
 
     counts = matrix.numpy()
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    is_readable = len(classes) <= READABLE
+    side = max(5.0, 0.4 * len(classes)) if is_readable else 8.0
+    figure = Figure(figsize=(side, side - 0.6), layout="constrained")
     axes = figure.subplots()
     off_diagonal = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    seaborn.heatmap(off_diagonal, annot=counts, fmt="d", cmap="Reds", square=True, cbar=False, ax=axes)
-    axes.set(xlabel="predicted label", ylabel="true label")
+    names = [shortened(name) for name in classes] if is_readable else "auto"
+    seaborn.heatmap(
+        off_diagonal, annot=counts if is_readable else None, fmt="d", cmap="Reds", square=True, cbar=not is_readable,
+        xticklabels=names, yticklabels=names, ax=axes,
+    )  # fmt: skip
+    axes.set(xlabel="predicted class", ylabel="true class")
     return figure

@@ -27,6 +27,7 @@ def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict
         "cell": cell,
         "numerics": numerics.VERSION,
         "data_digest": dataset.real.digest[:16],
+        **({"data_notes": "; ".join(dataset.notes)} if dataset.notes else {}),
     }
 
 
@@ -35,6 +36,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
     return {
         **dataclasses.asdict(config),
         "dataset": dataset.name,
+        "classes": ", ".join(dataset.classes),
         "image_shape": "x".join(map(str, dataset.train.shape)),
         "n_real": len(dataset.real),
         "seed": settings.seed,

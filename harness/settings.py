@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,9 @@ def load(common: Common, n_real: int | None, seed: int) -> Dataset:
             raise InputError(f"--{name.replace('_', '-')} {getattr(common, name)} must be at least 1")
     with_test = getattr(common, "test", True)
     return data.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)
+
+
+def say_notes(dataset: Dataset) -> None:
+    """What a user must know of the images before figures come of them."""
+    for note in dataset.notes:
+        print(f"note: {note}", file=sys.stderr)

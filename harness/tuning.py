@@ -20,7 +20,7 @@ from harness.confirmation import Confirmation, best, confirmation, confirmation_
 from harness.engine import Engine, driving
 from harness.errors import InputError
 from harness.searching import Search, Slots
-from harness.settings import load
+from harness.settings import load, say_notes
 from harness.spaces import Range
 from harness.studies import RUN
 from harness.tasks import Task
@@ -68,6 +68,7 @@ def check(plan: Plan) -> dict[str, Any]:
     if not len(dataset.validation):
         raise InputError(f"with --n-real {plan.n_real} there is no validation split; give a smaller one")
     identities.with_real_steps(dataclasses.replace(config(), **fixed), dataset)
+    say_notes(dataset)
     return {
         "method": plan.method,
         "objectives": list(plan.objectives),

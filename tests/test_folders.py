@@ -1,5 +1,6 @@
 """Folders of a reader's own images: what is read from them, and what is said about those that cannot be."""
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable
@@ -11,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from harness import classifier, data, evaluation, folders, identities, pictures
+from harness import classifier, data, evaluation, exported, folders, identities, pictures, records
 from harness.data import Dataset, Images
 from harness.errors import InputError
 from harness.methods import vae
-from harness.settings import Single
+from harness.settings import Single, say_notes
 from harness.trials import Plan
 
 COUNTS = {"ant": 60, "bee": 40, "cat": 22}
@@ -38,6 +39,16 @@ def make(path: Path, counts: dict[str, int] = COUNTS, colour: bool = True, first
 
 def load(path: Path, **how: int | bool) -> Dataset:
     return data.load(f"folder:{path}", **{"image_size": 8, **how})  # type: ignore[arg-type]
+
+
+def read(path: Path, side: int = 8) -> folders.Pixels:
+    return folders.Folder(path).read("train", side)
+
+
+def save(image: Image.Image, *paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
 
 
 def rows(images: Images) -> set[bytes]:
@@ -80,6 +91,129 @@ def test_published_splits_are_kept_and_the_test_files_not_opened_unasked(tmp_pat
     assert both.test.labels.bincount().tolist() == [15, 10]
 
 
+@pytest.mark.parametrize("names", [("Train", "Test", "Val"), ("training", "TESTING", "validation"), ("train", "test")])
+def test_parts_may_be_spelt_as_the_field_does(names: tuple[str, ...], tmp_path: Path) -> None:
+    for first, name in enumerate(names):
+        make(tmp_path / name, {"ant": 15, "bee": 10}, first=100 * first)
+    found = load(tmp_path)
+    assert found.classes == ("ant", "bee")
+    assert len(found.test) == 25
+    assert len(found.train) == 25
+    # A validation part of the folder's own leaves all training images for training.
+    assert (len(found.real), len(found.validation)) == ((25, 25) if len(names) == 3 else (23, 2))
+    assert not rows(found.validation) & rows(found.test)
+    assert found.notes == ()
+
+
+def test_of_a_rare_class_every_seed_has_the_same_number_at_least_one(tmp_path: Path) -> None:
+    path = make(tmp_path, {"common": 600, "rare": 30, "rarest": 6}, colour=False)
+    for n_real, expected in ((3, [1, 1, 1]), (20, [18, 1, 1]), (100, [94, 5, 1]), (466, [439, 22, 5])):
+        assert {tuple(load(path, n_real=n_real, seed=seed).real.labels.bincount().tolist()) for seed in range(5)} == {
+            tuple(expected)
+        }
+
+
+def test_classes_are_in_natural_order_and_known_by_name(tmp_path: Path) -> None:
+    found = load(make(tmp_path, {str(number): 12 for number in range(12)}))
+    assert found.classes == tuple(map(str, range(12)))
+    assert records.params(vae.Config(), Single(), found, Accelerator(cpu=True))["classes"] == ", ".join(found.classes)
+    figure = pictures.confusion(torch.eye(12, dtype=torch.long), found.classes)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(found.classes)
+
+
+def test_a_class_is_asked_for_by_its_name_or_its_number(tmp_path: Path) -> None:
+    shape = evaluation.image_shape(load(make(tmp_path / "images", {"2": 40, "dog": 40, "cat": 40})))
+    model = vae.VAE(vae.Config(), shape)
+    exported.export(tmp_path / "model", "vae", model, shape, ["2", "cat", "dog"])
+    restored = exported.restore(tmp_path / "model")
+    assert exported.labels_of(restored, ["dog", "cat", "1", "2"]) == [2, 1, 1, 0]  # a name comes before a number
+    for word in ("bird", "3", "-1"):
+        with pytest.raises(InputError, match=f"label {word} is no class of this generator, which draws 2, cat, dog"):
+            exported.labels_of(restored, [word])
+
+
+# --- What is no image, and what should not be there ------------------------------------------------------
+
+
+def test_hidden_files_are_none_and_others_are_counted(animals: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(animals, tmp_path / "it")
+    for hidden in (".ipynb_checkpoints", "__MACOSX/ant", ".hidden"):
+        save(Image.new("RGB", (8, 8)), path / hidden / "a.png")
+    for junk in ("ant/._000.png", "bee/.DS_Store"):
+        (path / junk).write_bytes(b"junk")
+    assert load(path).train.digest == load(animals).train.digest
+    assert load(path).notes == ()
+    for other in ("ant/notes.txt", "bee/table.csv", "bee/more.txt", "bee/README"):
+        (path / other).write_text("text")
+    save(Image.new("RGB", (8, 8)), path / "beside.png")
+    folders._read.cache_clear()
+    assert load(path).notes == (
+        f"1 folders or images are in no class and were not read, such as {path}/beside.png",
+        f"{path}: 4 files are no images and were not read (2 .txt, 1 .csv, 1 no ending)",
+    )
+
+
+def test_folders_beside_the_parts_are_said(tmp_path: Path) -> None:
+    for first, name in enumerate(("train", "test", "unlabelled")):
+        make(tmp_path / name, {"ant": 15, "bee": 10}, first=100 * first)
+    (note,) = load(tmp_path).notes
+    assert note == f"1 folders or images are in no class and were not read, such as {tmp_path}/unlabelled"
+
+
+@pytest.mark.parametrize("ending", ["gif", "jfif", "JPG", "bmp", "webp", "tif", "ppm"])
+def test_what_pillow_reads_is_read(ending: str, tmp_path: Path) -> None:
+    path = make(tmp_path, {"ant": 60, "bee": 60})
+    image = Image.fromarray(pixels(7, 12, 16, 3))
+    image.save(path / f"ant/new.{ending}", format="JPEG" if ending in ("jfif", "JPG") else None)
+    found = load(path)
+    assert len(found.train) + len(found.test) == 121
+    assert found.notes == ()
+
+
+def test_the_same_image_in_two_classes_or_parts_is_said(tmp_path: Path) -> None:
+    make(tmp_path / "train", {"ant": 15, "bee": 10})
+    make(tmp_path / "test", {"ant": 15, "bee": 10}, first=100)
+    assert load(tmp_path).notes == ()
+    shutil.copy(tmp_path / "train/ant/003.png", tmp_path / "train/bee/copy.png")
+    shutil.copy(tmp_path / "train/ant/004.png", tmp_path / "train/ant/copy.png")  # twice in one class: no harm
+    shutil.copy(tmp_path / "train/ant/005.png", tmp_path / "test/ant/copy.png")
+    folders._read.cache_clear()
+    (note,) = load(tmp_path).notes
+    assert note.startswith("2 images are in two classes, or both in training and in another part, such as ")
+    assert f"{tmp_path}/train/ant/003.png and {tmp_path}/train/bee/copy.png" in note
+    assert len(load(tmp_path, with_test=False).notes) == 1
+
+
+def test_a_note_is_said_once_and_is_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = dataclasses.replace(load(make(tmp_path)), notes=("one thing", "another"))
+    say_notes(dataset)
+    assert capsys.readouterr().err == "note: one thing\nnote: another\n"
+    assert records.tags("generator", "vae", dataset, 0, "cell")["data_notes"] == "one thing; another"
+
+
+def test_many_images_are_read_by_several_processes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "images", {"ant": 70, "bee": 50})
+    one = load(tmp_path / "images")
+    assert not list(tmp_path.glob("outputs/cache/images/*"))
+    monkeypatch.setattr(folders, "MANY", 10)
+    monkeypatch.setattr(folders, "CHUNK", 16)
+    assert capsys.readouterr().err == ""
+    for said in (f"reading 120 images of {tmp_path}/images\n", ""):
+        folders._read.cache_clear()
+        many = load(tmp_path / "images")
+        assert (many.train.digest, many.test.digest) == (one.train.digest, one.test.digest)
+        assert capsys.readouterr().err == said
+    save(Image.new("RGB", (9, 9)), tmp_path / "images/ant/000.png")  # another file, and all is read again
+    folders._read.cache_clear()
+    assert load(tmp_path / "images").name != one.name
+    (tmp_path / "images/bee/001.png").write_bytes(b"no image")
+    folders._read.cache_clear()
+    with pytest.raises(InputError, match=r"bee/001.png cannot be read as an image: cannot identify"):
+        load(tmp_path / "images")
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert load(make(tmp_path, {"boat": 60, "train": 60})).num_classes == 2
 
@@ -90,7 +224,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_images_are_resized_as_pil_does_it_and_the_middle_is_kept(tmp_path: Path) -> None:
     """16 x 12 pixels to a height of 8: PIL's antialiased bilinear filter to 10 x 8, and of that the middle."""
     make(tmp_path)
-    images, labels = folders.read(tmp_path, 8)
+    images, labels = (found := read(tmp_path)).images, found.labels
     assert (images.shape, images.dtype) == ((122, 3, 8, 8), torch.uint8)
     assert labels.tolist() == [0] * 60 + [1] * 40 + [2] * 22
     with Image.open(tmp_path / "bee/005.png") as file:
@@ -114,12 +248,12 @@ def test_what_is_grey_has_one_channel_in_whatever_form(form: str, tmp_path: Path
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         grey(values, form).save(tmp_path / name / "1.png")
-    images, _ = folders.read(tmp_path, 12)
+    images = read(tmp_path, 12).images
     assert images.shape == (2, 1, 12, 12)
     assert np.array_equal(images[0, 0].numpy(), values)
     Image.fromarray(pixels(0, 12, 12, 3)).save(tmp_path / "b" / "2.png")  # one of three in colour
-    folders.read.cache_clear()
-    images, _ = folders.read(tmp_path, 12)
+    folders._read.cache_clear()
+    images = read(tmp_path, 12).images
     assert images.shape == (3, 3, 12, 12)
     assert np.array_equal(images[0, 2].numpy(), values)
 
@@ -128,9 +262,38 @@ def test_black_and_white_is_grey(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels(1, 8, 8)).convert("1").save(tmp_path / name / "1.png")
-    images, _ = folders.read(tmp_path, 8)
+    images = read(tmp_path).images
     assert images.shape == (2, 1, 8, 8)
     assert set(images.unique().tolist()) == {0, 255}
+
+
+def icon(value: int, cover: np.ndarray) -> Image.Image:
+    """An icon of one grey value, opaque where `cover` says so."""
+    image = Image.new("RGBA", (12, 12), (value, value, value, 255))
+    image.putalpha(Image.fromarray(cover.astype(np.uint8) * 255))
+    return image
+
+
+@pytest.mark.parametrize(("value", "ground", "name"), [(0, 255, "white"), (60, 255, "white"), (230, 0, "black")])
+def test_what_is_transparent_is_seen_over_one_background(value: int, ground: int, name: str, tmp_path: Path) -> None:
+    """Dark icons on white and light ones on black, which the name says."""
+    covers = [np.random.default_rng(number).random((12, 12)) < 0.5 for number in range(120)]
+    for number, cover in enumerate(covers):
+        save(icon(value, cover), tmp_path / "icons" / "ab"[number % 2] / f"{number:02}.png")
+    found = load(tmp_path / "icons", image_size=12)
+    assert re.fullmatch(rf"icons-on-{name}-[0-9a-f]{{8}}", found.name)
+    expected = {np.where(cover, value, ground).astype(np.uint8).tobytes() for cover in covers}
+    assert rows(found.train) | rows(found.test) == expected
+
+
+def test_pixels_of_twelve_bits_fill_the_range(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (80, 12, 12)).astype(np.uint16)
+    values[0, 0, 0] = 4095
+    for number, image in enumerate(values):
+        save(Image.fromarray(image), tmp_path / "ab"[number % 2] / f"{number:02}.png")
+    found = read(tmp_path, 12).images
+    order = [*range(0, 80, 2), *range(1, 80, 2)]
+    assert np.array_equal(found[:, 0].numpy(), (values[order] / 4095 * 255).round().astype(np.uint8))
 
 
 def test_a_photograph_stands_upright(tmp_path: Path) -> None:
@@ -139,7 +302,7 @@ def test_a_photograph_stands_upright(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         image.save(tmp_path / name / "1.png", exif=exif)
-    images, _ = folders.read(tmp_path, 8)
+    images = read(tmp_path).images
     assert np.array_equal(images[0].permute(1, 2, 0).numpy(), np.asarray(image.rotate(-90)))
 
 
@@ -171,7 +334,7 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
     make(tmp_path / "test", {"a": 10, "b": 10}, first=100)
     one = load(tmp_path)
     make(tmp_path / "test", {"a": 10, "b": 10}, first=200)
-    folders.read.cache_clear()
+    folders._read.cache_clear()
     other = load(tmp_path)
     assert one.name == other.name
     accelerator = Accelerator(cpu=True)
@@ -197,8 +360,25 @@ def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path, monkeypa
     assert figures["floor/diversity"] > 0 == figures["quality/diversity"]
     matrix = classifier.confusion_matrix(classifier.predict(judge, dataset.test.images), dataset.test.labels, 3)
     assert matrix.sum(1).tolist() == [12, 8, 4]
-    pictures.confusion(matrix)
+    pictures.confusion(matrix, dataset.classes)
     assert pictures.grid(dataset.test.images[:7], columns=3).shape == (3 * 9 * 2, 3 * 9 * 2, 3)
+
+
+def test_flat_images_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "JUDGE", classifier.Config(steps=5, batch_size=16))
+    for number in range(120):
+        save(Image.new("L", (8, 8), 90 * (number % 2)), tmp_path / "ab"[number % 2] / f"{number:03}.png")
+    dataset = load(tmp_path)
+    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset).state_dict())
+    figures = evaluation.quality(judge, dataset.real, dataset, seed=0)
+    assert "quality/sharpness" not in figures
+    assert all(np.isfinite(list(figures.values())))
+    assert figures["quality/diversity"] == 1
+
+
+def test_the_numbers_of_a_hundred_classes_are_left_out() -> None:
+    figure = pictures.confusion(torch.ones(100, 100, dtype=torch.long), [f"class {number}" for number in range(100)])
+    assert not len(figure.axes[0].texts)
 
 
 # --- What is refused -------------------------------------------------------------------------------------
@@ -220,15 +400,26 @@ def save_floats(path: Path) -> None:
     ("change", "message", "how"),
     [
         wrong(shutil.rmtree, "there is no folder"),
-        wrong(lambda path: [shutil.rmtree(path / name) for name in COUNTS], "Couldn't find any class folder"),
+        wrong(
+            lambda path: [shutil.rmtree(path / name) for name in COUNTS],
+            "has no class folders; it needs a folder for each",
+        ),
         wrong(lambda path: [shutil.rmtree(path / name) for name in ("ant", "bee")], "has one class alone, cat"),
-        wrong(lambda path: (path / "dog").mkdir(), "Found no valid file for the classes dog"),
+        wrong(lambda path: (path / "dog").mkdir(), "dog has no image that can be read; each class needs some"),
         wrong(lambda path: spoil(path, b"no image"), "bee/003.png cannot be read as an image: cannot identify"),
         wrong(lambda path: spoil(path, b""), "bee/003.png cannot be read as an image"),
         wrong(lambda path: spoil(path, (path / "ant/001.png").read_bytes()[:200]), "bee/003.png cannot be read"),
         wrong(save_floats, "x.tiff cannot be read as an image: its pixels are real numbers"),
-        wrong(lambda path: make(path / "train"), "has class folders in train alone: it needs both train and test"),
+        wrong(
+            lambda path: make(path / "train"),
+            "has class folders in train alone: it needs both train and test, or no such folder",
+        ),
         wrong(lambda path: make(path / "test"), "has class folders in test alone"),
+        wrong(lambda path: (make(path / "Train"), make(path / "VAL")), "has class folders in Train and VAL alone"),
+        wrong(
+            lambda path: (make(path / "train"), make(path / "training"), make(path / "test")),
+            "has two folders of the same part, train and training",
+        ),
         wrong(
             lambda path: (make(path / "train"), make(path / "test", {"ant": 20, "dog": 20})),
             "train and test have different classes, such as bee",

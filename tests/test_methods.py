@@ -72,7 +72,7 @@ def test_any_channels_and_any_size_divisible_by_4(name: str, shape: ImageShape, 
         pass
     drawn = sampling.draw(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
     assert drawn.images.shape == (2, shape.channels, shape.height, shape.width)
-    exported.export(tmp_path, name, model, shape)
+    exported.export(tmp_path, name, model, shape, list(map(str, range(shape.num_classes))))
     assert torch.equal(exported.generate(exported.restore(tmp_path), [0, shape.num_classes - 1], 0), drawn.images)
     for pictured, columns in getattr(model, "pictures", dict)().values():
         assert pictured.shape == (shape.num_classes * columns, shape.channels, shape.height, shape.width)

@@ -30,6 +30,7 @@ from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table, seconds, with_interval
 from harness import cli
+from harness.bounds import NotNegative
 from harness.errors import InputError
 
 FREE = (BASELINE, *CONTROLS)
@@ -43,7 +44,9 @@ CHOICE_HEADINGS = (
 BUDGETS_S = (60.0, 600.0, 3600.0)
 
 
-def main(source: Source = Source(), out: Path = Path("outputs/tables"), budgets: tuple[float, ...] = BUDGETS_S) -> None:
+def main(
+    source: Source = Source(), out: Path = Path("outputs/tables"), budgets: tuple[NotNegative, ...] = BUDGETS_S
+) -> None:
     """Print cost against gain and what to take within a budget; write both as md, csv and tex, and a plot.
 
     Args:
@@ -51,8 +54,8 @@ def main(source: Source = Source(), out: Path = Path("outputs/tables"), budgets:
         out: folder for the files
         budgets: device-seconds for training a generator, sampling and filtering
     """
-    if not budgets or not all(budget >= 0 for budget in budgets):
-        raise InputError("--budgets needs device-seconds of 0 or more, such as 60 600 3600")
+    if not budgets:
+        raise InputError("--budgets needs device-seconds, such as 60 600 3600")
     pages.show(sections(source.cells(), budgets), out, runs.NO_ARM)
 
 

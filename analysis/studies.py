@@ -200,7 +200,7 @@ def _importances(reading: Reading) -> Picture:
         return Picture(title, None, "Left out: importances need at least two complete trials, and there is one.")
     if reading.importances.empty:
         return Picture(title, None, f"Left out: the {number} complete trials do not tell the parameters apart.")
-    words = f"PED-ANOVA: by which parameters the best tenth of the {number} complete trials differs from all of them."
+    words = f"As Optuna {optuna.__version__} has them, of {number} complete trials."
     if number < STEADY_TRIALS:
         words += f" Fewer than {STEADY_TRIALS} trials give a hint at most."
     return Picture(title, study_plots.importances(reading), words)

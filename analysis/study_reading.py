@@ -133,13 +133,16 @@ def state(trial: FrozenTrial) -> str:
 
 
 def importances(study: optuna.Study, directions: Mapping[str, Direction]) -> pd.DataFrame:
-    """PED-ANOVA's importances by objective: how far the best tenth's values are from all, as shares."""
+    """Optuna's importances of the parameters by objective, as shares: PED-ANOVA's, before Optuna 5 fANOVA's."""
     rows = []
     for place, (objective, direction) in enumerate(directions.items()):
         sign = 1 if direction == "minimize" else -1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it minimizes, and that few trials give few answers
-            found = get_param_importances(study, target=lambda t, i=place, s=sign: s * t.values[i], normalize=False)
+            try:
+                found = get_param_importances(study, target=lambda t, i=place, s=sign: s * t.values[i], normalize=False)
+            except (ValueError, RuntimeError):  # Optuna 4's, of one trial or of values that are all the same
+                found = {}
         total = sum(found.values())
         rows += [(name, objective, value / total) for name, value in found.items() if total > 0]
     return pd.DataFrame(rows, columns=["parameter", "objective", "importance"])

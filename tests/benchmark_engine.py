@@ -23,7 +23,9 @@ from harness.tasks import Talk, Task
 def cell(talk: Talk, number: int, parent: str, uri: str) -> str:
     params = {f"param {each}": each for each in range(10)}
     tags = {"kind": "classifier", "cell_name": f"cell {number}", "number": number}
-    with tracking.run("comparisons", f"cell {number}", tags, params, parent=parent, tracking_uri=uri) as run:
+    with tracking.run(
+        "comparisons", f"cell {number}", tags=tags, params=params, parent=parent, tracking_uri=uri
+    ) as run:
         run.metrics({name: number / 7 for name in ("test/accuracy", "test/precision", "test/recall")})
     return run.id
 
@@ -37,7 +39,7 @@ def main() -> None:
         server = TrackingServer(Path(folder))
         server.start()
         try:
-            with tracking.run("comparisons", "all", {}, {}, tracking_uri=server.uri) as parent:
+            with tracking.run("comparisons", "all", tags={}, params={}, tracking_uri=server.uri) as parent:
                 pass
             began, used = time.perf_counter(), time.process_time()
             log = Path(folder) / "server.log"

@@ -31,6 +31,7 @@ from servers import TrackingServer
 
 from harness import studies, tracking, trials
 from harness.engine import InOrder
+from harness.errors import InputError
 from harness.plans import StudyPlan
 from harness.searching import Search
 from harness.tasks import Task
@@ -187,7 +188,7 @@ def comparison_case(folder: Path, seeds: int, kills: int, seed: int, workers: in
 def cells(uri: str) -> pd.Series:
     """A figure of each finished cell, by its name: a classifier's accuracy, a sample set's agreement with the judge."""
     columns = ["metrics.test/accuracy", "metrics.samples/conditional_accuracy", "tags.cell_name"]
-    with contextlib.suppress(tracking.InputError):  # the server is away
+    with contextlib.suppress(InputError):  # the server is away
         runs = tracking.read_runs("attributes.status = 'FINISHED'", tracking_uri=uri, columns=columns, refresh=True)
         named = runs.dropna(subset=["tags.cell_name"]).set_index("tags.cell_name").sort_index()
         return named["metrics.test/accuracy"].fillna(named["metrics.samples/conditional_accuracy"])

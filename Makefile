@@ -3,6 +3,8 @@ PYTHON ?= python3
 STORAGE ?= sqlite:///outputs/studies.db
 BIN := .venv/bin
 READY := .venv/ready
+# Where an image sets this, each process compiles all it imports anew, which takes longer than the import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check soak ui dashboard server
 demo: $(READY)

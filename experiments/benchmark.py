@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import classifier, cli, data, evaluation, experiment, methods, sampling, tracking
+from harness.bounds import Count, Natural, Seconds
 from harness.data import Images
 from harness.errors import InputError
 from harness.methods import ImageShape
@@ -60,11 +61,11 @@ class Plan:
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
     precision: Literal["no", "bf16"] = "no"
     """of training on both sides: float32, or autocast to bfloat16; sampling is float32"""
-    repeats: int = 7
+    repeats: Count = 7
     """turns per pair"""
-    seconds: float = 1.25
+    seconds: Seconds = 1.25
     """length of a block at least; those of the tracking pairs are longer"""
-    num_workers: int = 0
+    num_workers: Natural = 0
     """worker processes of the DataLoader"""
 
 
@@ -101,8 +102,6 @@ class Pair:
 
 def main(plan: Plan = Plan()) -> None:
     """Measure every pair, print the table and log it."""
-    if plan.repeats < 1 or plan.seconds <= 0:
-        raise InputError("--repeats and --seconds must be above 0")
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision=plan.precision)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import cli
+from harness.bounds import Natural
 from harness.errors import InputError
 
 
@@ -26,7 +27,7 @@ class Settings:
     """instead of --model, the id of a generator's run"""
     labels: tuple[str, ...] | None = None
     """a class for each image, by its name or its number; by default each once"""
-    seed: int = 0
+    seed: Natural = 0
     """seed of the noise"""
     out: Path = Path("outputs/generated.png")
     """picture to write, ten images a row"""

@@ -21,7 +21,7 @@ import torch
 from tqdm import trange
 
 from harness import cli, data, evaluation, experiment, launch, methods, tracking
-from harness.errors import InputError
+from harness.bounds import Count, Positive, Seconds
 from harness.training import Batches, train
 
 if TYPE_CHECKING:
@@ -45,24 +45,22 @@ class Plan:
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
     methods: tuple[str, ...] = tuple(methods.names())
     """generators, with their default hyperparameters"""
-    batch_size: int = 64
+    batch_size: Count = 64
     """images per step, over all processes"""
-    seconds: float = 3.0
+    seconds: Seconds = 3.0
     """length of a block, about"""
-    repeats: int = 5
+    repeats: Count = 5
     """blocks per method"""
-    worlds: tuple[int, ...] = (8, 64, 512)
+    worlds: tuple[Count, ...] = (8, 64, 512)
     """numbers of processes on the computed ring"""
-    gbits: tuple[float, ...] = (10, 25, 100, 400)
+    gbits: tuple[Positive, ...] = (10, 25, 100, 400)
     """speeds of its links, Gbit/s"""
-    images_per_s: float | None = None
+    images_per_s: Positive | None = None
     """training speed of one process on the ring; by default what is measured here"""
 
 
 def main(plan: Plan = Plan()) -> None:
     """Measure every method's training and compute its ring."""
-    if plan.repeats < 1 or plan.seconds <= 0 or (plan.images_per_s or 1) <= 0:
-        raise InputError("--repeats, --seconds and --images-per-s must be above 0")
     accelerator = launch.accelerator()
     dataset = data.load(plan.dataset, plan.data_root)
     measured, ring = [], []

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.bounds import Count, Positive, Share, Units
 from harness.data import Images, to_float
-from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.optimizers import Adam
 from harness.seeding import initial_weights
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 class Config:
     """Hyperparameters of the classifier: the same for every arm."""
 
-    steps: int = 600
+    steps: Count = 600
     """optimizer steps, the same for every arm"""
-    batch_size: int = 256
+    batch_size: Count = 256
     """images per optimizer step, over all processes"""
-    max_lr: float = 0.01
+    max_lr: Positive = 0.01
     """peak of the one-cycle learning rate (Adam)"""
-    synthetic_share: float | None = None
+    synthetic_share: Share | None = None
     """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
-    hidden: int = 256
+    hidden: Units = 256
     """units of the last hidden layer, the judge's feature space"""
 
 
@@ -91,8 +91,6 @@ def mixture(config: Config, real: Images, synthetic: Images | None) -> list[tupl
     share = config.synthetic_share
     if share is None:
         share = min(0.5, len(synthetic) / (len(real) + len(synthetic)))
-    if not 0 <= share <= 1:
-        raise InputError(f"--synthetic-share {share} must be between 0 and 1")
     num_synthetic = round(share * config.batch_size)
     return [(real, config.batch_size - num_synthetic), (synthetic, num_synthetic)]
 

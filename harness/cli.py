@@ -1,9 +1,12 @@
 """Dataclasses as flags, and bad input as one line."""
 
+import codecs
 import contextlib
 import dataclasses
 import inspect
 import io
+import os
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -12,11 +15,23 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 
 import tyro
 
-from harness import signals
+from harness import bounds, signals
 from harness.errors import Diverged, InputError
 
 CONFIG = "--config"
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
+SHOWABLE = "showable"
+"""How stdout shows what its encoding lacks: as something like it."""
+ALIKE = {"†": "+", "‡": "++", "–": "-", "−": "-", "…": "...", "×": "x", "≥": ">=", "≤": "<=", "│": "|", "─": "-"}
+
+
+def _showable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(ALIKE.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(SHOWABLE, _showable)
 
 
 def main(function: Callable[..., Any]) -> None:
@@ -26,8 +41,10 @@ def main(function: Callable[..., Any]) -> None:
     such as a study's best.toml. Its result is the exit code, if it has one. What cannot be parsed, and any InputError,
     is one line on stderr and exit code 2; so is the signal that ended it, with the shell's code for it.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=SHOWABLE)
     try:
-        code = function(**_parse(function))
+        code = _call(function)
     except InputError as error:
         _refuse(str(error))
     except Diverged as error:
@@ -37,6 +54,22 @@ def main(function: Callable[..., Any]) -> None:
         sys.exit(error.code if isinstance(error, signals.Killed) else 130)
     if code:
         sys.exit(code)
+
+
+def _call(function: Callable[..., Any]) -> Any:
+    """What `function` returns. Ends in silence where who reads its output has seen enough, as `head` does."""
+    try:
+        try:
+            return function(**_parse(function))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()  # what could not be written is still there
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        raise
 
 
 def _parse(function: Callable[..., Any]) -> dict[str, Any]:
@@ -62,21 +95,36 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(collect, prog=Path(sys.argv[0]).name, args=_with_config(sys.argv[1:], hints))
+            values = tyro.cli(collect, prog=Path(sys.argv[0]).name, args=_with_config(sys.argv[1:], hints))
     except SystemExit as end:
         if end.code == 2:
             _refuse(_one_line(said.getvalue()))
         raise
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            bounds.check_fields(value)
+        else:
+            bounds.check(value, hints[name], f"--{name}")
+    return values
 
 
 def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:
     """The arguments, after those that a file given by --config stands for: what comes later counts."""
-    if CONFIG not in arguments:
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise InputError(
+                f"{word.rstrip('=') or before or 'the first argument'} is empty: an unset variable, perhaps"
+            )
+    place = next((at for at, word in enumerate(arguments) if word.partition("=")[0] == CONFIG), None)
+    if place is None:
         return arguments
-    place = arguments.index(CONFIG)
-    if place + 1 == len(arguments):
+    _, equals, file = arguments[place].partition("=")
+    following = arguments[place + 1 :]
+    if not equals:
+        file, *following = following or [""]
+    if not file:
         raise InputError(f"{CONFIG} needs a file, such as a study's best.toml")
-    path, prefixes = Path(arguments[place + 1]), _tables(hints)
+    path, prefixes = Path(file), _tables(hints)
     try:
         tables = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -86,7 +134,7 @@ def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:
         if table not in prefixes or not isinstance(values, dict):
             raise InputError(f"{CONFIG} {path}: {table!r} is not for this script, which takes {_listed(prefixes)}")
         given += [word for key, value in values.items() for word in (f"--{prefixes[table]}{key}", str(value))]
-    return [*given, *arguments[:place], *arguments[place + 2 :]]
+    return [*given, *arguments[:place], *following]
 
 
 def _tables(hints: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -109,7 +157,7 @@ def _listed(prefixes: Mapping[str, str]) -> str:
 
 def _one_line(framed: str) -> str:
     lines = [line.strip(FRAME) for line in framed.splitlines()]
-    lines = [line for line in lines[1:] if line and not line.startswith(("Argument helptext", "For full"))]
+    lines = [line for line in lines[1:] if line.strip("-") and not line.startswith(("Argument helptext", "For full"))]
     return "; ".join(lines) + "; --help shows every flag"
 
 

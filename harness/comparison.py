@@ -80,11 +80,9 @@ def check(plan: Plan) -> None:
     unknown = set(plan.controls) - set(arms.CONTROLS)
     if unknown:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(arms.CONTROLS)}")
-    plan.check(seeds=1)
-    if min(plan.amounts, default=1) <= 0:
-        raise InputError(f"--amounts {min(plan.amounts):g} must be above 0; the arm none is the sweep's beginning")
-    if not all(0 <= share <= 1 for share in plan.shares):
-        raise InputError(f"--shares {' '.join(f'{share:g}' for share in plan.shares)} must be between 0 and 1")
+    plan.check()
+    if not plan.n_real:
+        raise InputError("--n-real needs a number of real images, or several")
     for n_real in plan.n_real:
         load(plan, n_real, seed=0)
 

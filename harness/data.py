@@ -249,8 +249,6 @@ def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _folder(path: Path, side: int, with_test: bool) -> Source:
-    if side < 8 or side % 4:
-        raise InputError(f"--image-size {side} must be a multiple of 4, at least 8")
     folder = Folder(path)
     whole = folder.read("train", side)
     others = {

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import tyro
 
-from harness import arms, classifier, methods, spaces
+from harness import arms, bounds, classifier, methods, spaces
+from harness.bounds import Count, Natural, Positive, Processes, Seconds, Share
 from harness.classifier import Config as ClassifierConfig
 from harness.errors import InputError
 from harness.settings import Common, Single
@@ -16,34 +17,24 @@ from harness.settings import Common, Single
 class Crew(Common):
     """Who does the work of a study or a comparison."""
 
-    workers: int = 1
+    workers: Processes = 1
     """cells or trials that are done at once on this host; where there are GPUs each has its own"""
-    slots_per_device: int = 1
+    slots_per_device: Processes = 1
     """cells or trials that share a GPU"""
     cluster: str | None = None
     """a Dask cluster that does the work, instead of this host: tcp://HOST:8786, or its scheduler's file"""
     tls: str | None = None
     """folder of ca.pem, cert.pem and key.pem, for a cluster at tls://"""
-    processes_per_trial: int = 1
+    processes_per_trial: Processes = 1
     """processes (GPUs) that one trial or cell spans, under accelerate launch"""
-    retries: int = 2
+    retries: Natural = 2
     """times that a trial or cell is tried again when its process has died"""
-    trial_timeout: float | None = None
+    trial_timeout: Seconds | None = None
     """seconds after which a trial or cell is taken for hung, and killed"""
 
-    def check(self, **least: int) -> None:
-        """Raises InputError for numbers that are too small, and for a launch of several processes."""
-        for name, value in {
-            "workers": 1,
-            "slots_per_device": 1,
-            "processes_per_trial": 1,
-            "retries": 0,
-            **least,
-        }.items():
-            if getattr(self, name) < value:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)} must be at least {value}")
-        if self.trial_timeout is not None and not self.trial_timeout > 0:
-            raise InputError(f"--trial-timeout {self.trial_timeout:g} must be above 0")
+    def check(self) -> None:
+        """Raises InputError for what does not go together, and for a launch of several processes."""
+        bounds.check_fields(self)
         if self.cluster and self.workers != 1:
             raise InputError("--workers is for this host; a --cluster has its own")
         if self.tls and not self.cluster:
@@ -74,17 +65,17 @@ class ComparisonPlan(Crew):
     """generators, a file in harness/methods each"""
     controls: tuple[str, ...] = arms.CONTROLS
     """arms that no generator made"""
-    seeds: int = 5
+    seeds: Count = 5
     """number of seeds: splits, weights, order and noise"""
-    first_seed: int = 0
+    first_seed: Natural = 0
     """first of the seeds"""
-    n_real: tuple[int, ...] = (1000,)
+    n_real: tuple[Count, ...] = (1000,)
     """numbers of real training images"""
     filtered: bool = False
     """whether each generator has a second arm: the samples that a classifier of the same real images agrees with"""
-    amounts: tuple[float, ...] = ()
+    amounts: tuple[Positive, ...] = ()
     """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
-    shares: tuple[float, ...] = ()
+    shares: tuple[Share, ...] = ()
     """sweep: the synthetic images' shares of a batch"""
     name: str = "comparison"
     """name of the parent run"""
@@ -108,20 +99,20 @@ class StudyPlan(Crew):
 
     method: tyro.conf.Positional[str] = ""
     """ddpm, gan or vae: a file in harness/methods"""
-    trials: int = 24
+    trials: Count = 24
     """trials in all; with more, the same command goes on"""
     objectives: tuple[str, ...] = ("accuracy",)
     """one or two of accuracy (a classifier's, with the samples), cas, conditional_accuracy, fid, train_seconds,
     sampling_seconds; all on the validation split"""
-    n_real: int | None = None
+    n_real: Count | None = None
     """real training images; by default all but the validation images"""
-    seeds_per_trial: int = 1
+    seeds_per_trial: Count = 1
     """seeds over which a trial's value is the mean; the same for every trial"""
-    steps: int | None = None
+    steps: Count | None = None
     """steps of every training; by default the method's"""
-    epochs: float | None = None
+    epochs: Positive | None = None
     """epochs of every training, no longer searched; by default the method's"""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """images per step; by default the method's"""
     space: tuple[str, ...] = ()
     """NAME=low:high[:log] or NAME=a,b: narrower ranges"""
@@ -135,9 +126,9 @@ class StudyPlan(Crew):
     """the study's name; by default METHOD-DATASET"""
     storage: str | None = None
     """where the study itself is kept: a file, or a database's URL; by default outputs/studies.db"""
-    max_failures: int = 5
+    max_failures: Natural = 5
     """the study ends when so many trials have failed and none has not; 0 never"""
-    confirm_seeds: int = 5
+    confirm_seeds: Natural = 5
     """fresh seeds on which the winner is trained beside the default; 0 for none"""
     classifier: ClassifierConfig = ClassifierConfig()  # noqa: RUF009
 

@@ -17,12 +17,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 from harness import cli, postgres, signals
+from harness.bounds import Processes, Within
 from harness.errors import InputError
 
 HOST = "127.0.0.1"
+Port = Annotated[int, Within(int, 1, most=65_535)]
 USER, PASSWORD, DATABASE = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HARNESS_DATABASE_URL"
 SHORTEST_PASSWORD = 12  # characters, MLflow's rule
 FORMER_DEFAULT_PASSWORD = "password1234"  # MLflow's, until it shipped none
@@ -37,7 +40,7 @@ auth_cache_ttl_seconds = 60
 """
 
 
-def serve(port: int = 5000, workers: int = 2, folder: Path = Path("outputs/server")) -> None:
+def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("outputs/server")) -> None:
     """A tracking server for a team, until Ctrl-C or SIGTERM.
 
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD name its administrator, who is made at the first start.

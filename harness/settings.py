@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.bounds import Count, ImageSize, Natural, Seconds
 
 if TYPE_CHECKING:
     from harness.data import Dataset
@@ -19,23 +19,23 @@ class Common:
     dataset: str = "digits"
     """digits (embedded), mnist, fashion-mnist, kmnist, or folder:PATH: your own images, as PATH/CLASS/*.png or as
     PATH/train/CLASS/*.png and PATH/test/CLASS/*.png"""
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
-    num_synthetic: int = 20_000
+    num_synthetic: Count = 20_000
     """images in a sample set"""
-    cas_steps: int = 600
+    cas_steps: Count = 600
     """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
     tracking_uri: str | None = None
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
     experiment_name: str | None = None
     """MLflow experiment; by default generators, classifiers or comparisons"""
-    accumulate: int = 1
+    accumulate: Count = 1
     """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """steps between two checkpoints; the last step always has one"""
-    process_timeout: float = 180.0
+    process_timeout: Seconds = 180.0
     """seconds after which a process that waits for another one gives up, and the run with it"""
 
     @property
@@ -50,9 +50,9 @@ class Common:
 class Single(Common):
     """One run: one seed, one number of real images."""
 
-    n_real: int | None = None
+    n_real: Count | None = None
     """real training images; by default all but the validation images"""
-    seed: int = 0
+    seed: Natural = 0
     """seed of the splits, the weights, the order, the noise and the samples"""
     resume: str | None = None
     """id of an unfinished run to go on with, or auto: the newest unfinished one of this very configuration"""
@@ -67,9 +67,6 @@ class Single(Common):
 def load(common: Common, n_real: int | None, seed: int) -> Dataset:
     from harness import data
 
-    for name in ("num_synthetic", "cas_steps"):
-        if getattr(common, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(common, name)} must be at least 1")
     with_test = getattr(common, "test", True)
     return data.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)
 

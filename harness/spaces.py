@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from harness import bounds
 from harness.errors import InputError
 
 
@@ -74,11 +75,13 @@ def fixed_values(config: type, settings: tuple[str, ...]) -> dict[str, Any]:
     Raises InputError for a name that is no field and for a value that the field does not take.
     """
     hints, values = get_type_hints(config), {}
+    bounded = get_type_hints(config, include_extras=True)
     for text in settings:
         name, value = _split(text, "--fix", "NAME=value")
         if name not in hints:
             raise InputError(f"--fix {text}: there is no {name!r}; there are {', '.join(hints)}")
         values[name] = _typed(hints[name], value, f"--fix {text}")
+        bounds.check(values[name], bounded[name], f"--fix {name}")
     return values
 
 

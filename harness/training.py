@@ -65,8 +65,6 @@ class Batches:
     ) -> None:
         rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         self.size, self.accumulate = sum(count for _, count in sources), accumulate
-        if accumulate < 1:
-            raise InputError(f"--accumulate {accumulate} must be at least 1")
         if self.size % (world_size * accumulate):
             parts = f" in {accumulate} parts each (--accumulate)" if accumulate > 1 else ""
             raise InputError(
@@ -113,9 +111,6 @@ def epoch_order(num_images: int, seed: int, source: int, epoch: int) -> Tensor:
 
 def num_steps(steps: int, epochs: float, num_images: int, batch_size: int) -> int:
     """The length of a training: `steps` optimizer steps or `epochs` passes, whichever is less."""
-    for flag, value in {"steps": steps, "epochs": epochs, "batch-size": batch_size}.items():
-        if value <= 0:
-            raise InputError(f"--{flag} {value} must be {'above 0' if flag == 'epochs' else 'at least 1'}")
     return max(1, min(steps, round(epochs * num_images / batch_size)))
 
 

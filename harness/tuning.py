@@ -15,7 +15,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 
-from harness import engine, identities, methods, spaces, studies, tracking
+from harness import engine, evaluation, identities, methods, spaces, studies, tracking
 from harness.confirmation import Confirmation, best, confirmation, confirmation_name
 from harness.engine import Engine, driving
 from harness.errors import InputError
@@ -59,7 +59,7 @@ def check(plan: Plan) -> dict[str, Any]:
         raise InputError(f"--objectives {' '.join(plan.objectives)} must be one, or two different ones")
     if len(plan.objectives) == 2 and plan.pruner not in (None, "none"):
         raise InputError(f"--pruner {plan.pruner} needs one objective: with two no trial is known to be the worse one")
-    plan.check(trials=1, seeds_per_trial=1, max_failures=0, confirm_seeds=0)
+    plan.check()
     if plan.confirm_seeds == 1:
         raise InputError("--confirm-seeds 1 gives no interval; give 0, or at least 2")
     studies.url_of(plan.storage)
@@ -67,6 +67,11 @@ def check(plan: Plan) -> dict[str, Any]:
     dataset = load(plan.single(0), plan.n_real, 0)
     if not len(dataset.validation):
         raise InputError(f"with --n-real {plan.n_real} there is no validation split; give a smaller one")
+    if "fid" in plan.objectives and len(dataset.validation) < evaluation.MINIMUM:
+        raise InputError(
+            f"fid needs {evaluation.MINIMUM} validation images, and --n-real {plan.n_real} leaves "
+            f"{len(dataset.validation)}; give a smaller one"
+        )
     identities.with_real_steps(dataclasses.replace(config(), **fixed), dataset)
     say_notes(dataset)
     return {

@@ -41,12 +41,6 @@ def test_batches_hold_the_share_of_synthetic_images(
     assert classifier.mixture(config, DIGITS.real, None) == [(DIGITS.real, 256)]
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
-    with pytest.raises(InputError, match=f"--synthetic-share {share} must be between 0 and 1"):
-        classifier.mixture(classifier.Config(synthetic_share=share), DIGITS.real, DIGITS.real)
-
-
 def test_it_learns_the_digits() -> None:
     config = classifier.Config(steps=120)
     model = classifier.build(config, ImageShape(1, 8, 8, 10), seed=0)

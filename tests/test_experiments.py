@@ -107,7 +107,7 @@ def test_figures_of_quality_by_the_number_of_samples(vae_run: str, forked: Launc
 
 def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
     for flags, message in (
-        (("--samples", "x", "--numbers", "5"), "--numbers must be 10 or more"),
+        (("--samples", "x", "--numbers", "5"), "--numbers 5 must be a whole number, at least 10"),
         ((), "give --samples"),
     ):
         done = forked("sample_size.py", *flags)
@@ -269,14 +269,14 @@ def test_the_missions_own_command(world: int, flags: tuple[str, ...], tmp_path: 
     ("command", "message"),
     [
         (("vae.py", "--stepz", "3"), "Unrecognized options: --stepz"),
-        (("vae.py", "--steps", "many"), "Error parsing --steps"),
+        (("vae.py", "--steps", "many"), "--steps many must be a whole number, at least 1"),
         (("vae.py", "--n-real", "99999"), "--n-real 99999 cannot be taken from digits"),
         (("vae.py", "--dataset", "cifar"), "unknown data set 'cifar'"),
-        (("vae.py", "--steps", "0"), "--steps 0 must be at least 1"),
-        (("vae.py", "--num-synthetic", "0"), "--num-synthetic 0 must be at least 1"),
+        (("vae.py", "--steps", "0"), "--steps 0 must be a whole number, at least 1"),
+        (("vae.py", "--num-synthetic", "0"), "--num-synthetic 0 must be a whole number, at least 1"),
         (("gan.py", "--loss", "hinge"), "invalid choice 'hinge'"),
         (("compare.py", "--methods", "flow"), "unknown method 'flow'"),
-        (("compare.py", "--seeds", "0"), "--seeds 0 must be at least 1"),
+        (("compare.py", "--seeds", "0"), "--seeds 0 must be a whole number, at least 1"),
         (("classifier.py", "--arm", "flip"), "unknown control 'flip'"),
         (("generate.py", "--run", "none-such"), "no run 'none-such'"),
     ],

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
 from harness.methods import ImageShape
 from harness.nets import moving_average
 from harness.optimizers import AdamW
@@ -35,35 +36,39 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 class Config:
     """Hyperparameters of DDPM."""
 
-    steps: int = 16_000
+    steps: Count = 16_000
     """optimizer steps at most"""
-    epochs: float = 150.0
+    epochs: Positive = 150.0
     """passes over the real images at most; training ends at whichever of steps and epochs comes first"""
-    batch_size: int = 64
+    batch_size: Count = 64
     """images per optimizer step, over all processes"""
-    learning_rate: float = searched(2e-3, low=2e-4, high=4e-3, log=True)
+    learning_rate: Positive = searched(2e-3, low=2e-4, high=4e-3, log=True)
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
     schedule: Literal["linear", "cosine"] = searched("linear", choices=("linear", "cosine"))
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
-    num_steps: int = searched(1000, low=100, high=1000, log=True)
+    num_steps: Annotated[int, Within(int, 1, most=100_000)] = searched(1000, low=100, high=1000, log=True)
     """T, diffusion steps of the forward process"""
-    min_beta: float = searched(0.006, low=1e-4, high=1e-2, log=True, when={"schedule": "linear"})
+    min_beta: Annotated[float, Within(float, above=0, below=1)] = searched(
+        0.006, low=1e-4, high=1e-2, log=True, when={"schedule": "linear"}
+    )
     """first beta of the linear schedule at 1000 steps, else 1000 / num_steps times as much; Ho 2020 has 1e-4"""
-    max_beta: float = searched(0.006, low=5e-3, high=5e-2, log=True, when={"schedule": "linear"})
+    max_beta: Annotated[float, Within(float, above=0, below=1)] = searched(
+        0.006, low=5e-3, high=5e-2, log=True, when={"schedule": "linear"}
+    )
     """last beta of the linear schedule, likewise; Ho 2020 has 0.02"""
-    hidden_channels: int = 32
+    hidden_channels: Channels = 32
     """channels of the U-Net at its finest level; the coarser one has twice as many"""
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
     """share of the training images whose label is hidden, for guidance"""
-    guidance: float = searched(0.8, low=0.0, high=2.0)
+    guidance: NotNegative = searched(0.8, low=0.0, high=2.0)
     """w of classifier-free guidance: eps = (1 + w) eps(label) - w eps(no label); 0 is without"""
-    guided_alpha_bar: float = 0.08
+    guided_alpha_bar: Share = 0.08
     """least alpha_bar_t at which guidance works; where there is more noise it costs diversity"""
-    ema_decay: float = 0.999
+    ema_decay: Decay = 0.999
     """decay of the weights' moving average per step, from which samples are drawn"""
     sampler: Literal["dpm-solver++", "ddim", "ancestral"] = "dpm-solver++"
     """how sample sets are drawn; ancestral takes all T steps"""
-    sampler_steps: int = 10
+    sampler_steps: Count = 10
     """network evaluations per image of the fast samplers"""
 
     def betas(self) -> Tensor:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.bounds import Count, Decay, NotNegative, Positive, Units, Within
 from harness.errors import InputError
 from harness.methods import ImageShape
 from harness.nets import moving_average
@@ -31,35 +32,35 @@ if TYPE_CHECKING:
 class Config:
     """Hyperparameters of the GAN; a step is one update of the critic."""
 
-    steps: int = 10_000
+    steps: Count = 10_000
     """critic steps; training ends here or at `epochs`, whichever comes first"""
-    epochs: float = searched(100.0, low=5.0, high=500.0, log=True)
+    epochs: Positive = searched(100.0, low=5.0, high=500.0, log=True)
     """passes over the real images; training ends here or at `steps`, whichever comes first"""
-    batch_size: int = 64
+    batch_size: Count = 64
     """real images per critic step, over all processes"""
     loss: Literal["vanilla", "wgan", "wgan-gp"] = searched("wgan-gp", choices=("vanilla", "wgan", "wgan-gp"))
     """vanilla: non-saturating; wgan: clipped weights; wgan-gp: gradient penalty"""
-    critic_steps: int = searched(2, low=1, high=5)
+    critic_steps: Count = searched(2, low=1, high=5)
     """critic steps per generator step (n_critic)"""
-    latent_size: int = 64
+    latent_size: Units = 64
     """dimensions of z"""
-    hidden_channels: int = 64
+    hidden_channels: Annotated[int, Within(int, 16, most=4096, step=16)] = 64
     """channels at a quarter of the image's height and width; half as many at half of them"""
-    generator_lr: float = 1e-3
+    generator_lr: Positive = 1e-3
     """learning rate of the generator's Adam"""
-    critic_lr: float = 1e-3
+    critic_lr: Positive = 1e-3
     """learning rate of the critic's Adam"""
-    beta1: float = 0.0
+    beta1: Decay = 0.0
     """first-moment decay of Adam"""
-    rmsprop_lr: float = 5e-5
+    rmsprop_lr: Positive = 5e-5
     """learning rate of both networks' RMSprop, which takes Adam's place for wgan"""
-    clip_limit: float = searched(0.01, low=0.003, high=0.1, log=True, when={"loss": "wgan"})
+    clip_limit: Positive = searched(0.01, low=0.003, high=0.1, log=True, when={"loss": "wgan"})
     """wgan: the critic's weights are clipped to [-clip_limit, clip_limit]"""
-    gp_weight: float = 10.0
+    gp_weight: NotNegative = 10.0
     """wgan-gp: weight of the gradient penalty (lambda)"""
-    ema_decay: float = 0.999
+    ema_decay: Decay = 0.999
     """decay per generator step of the averaged weights that sample"""
-    latent_scale: float = 0.95
+    latent_scale: Positive = 0.95
     """standard deviation of z in sampling; below the training's 1, faithfulness is bought with diversity"""
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.bounds import Count, NotNegative, Positive, Share, Units, Within
 from harness.methods import ImageShape
 from harness.optimizers import Adam
 from harness.seeding import Draws
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
 class Config:
     """Hyperparameters of the VAE."""
 
-    steps: int = 5000
+    steps: Count = 5000
     """optimizer steps at most"""
-    epochs: float = 100.0
+    epochs: Positive = 100.0
     """passes over the real images at most; training ends at whichever comes first"""
-    batch_size: int = 64
+    batch_size: Count = 64
     """images per optimizer step, over all processes"""
-    latent_size: int = searched(16, low=4, high=64, log=True)
+    latent_size: Units = searched(16, low=4, high=64, log=True)
     """units of z"""
-    hidden_channels: int = searched(16, choices=(8, 16, 32))
+    hidden_channels: Annotated[int, Within(int, 1, most=4096)] = searched(16, choices=(8, 16, 32))
     """channels at half the image's resolution; twice as many at a quarter"""
-    kl_weight: float = searched(2.5, low=0.5, high=8.0, log=True)
+    kl_weight: NotNegative = searched(2.5, low=0.5, high=8.0, log=True)
     """weight of the KL against the reconstruction (the beta of Higgins et al. 2017); 1 is the ELBO"""
-    learning_rate: float = searched(2e-3, low=3e-4, high=1e-2, log=True)
+    learning_rate: Positive = searched(2e-3, low=3e-4, high=1e-2, log=True)
     """peak of the learning rate (Adam): linear warm-up, then a cosine to 0"""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """share of the steps in which the learning rate rises"""
 
 

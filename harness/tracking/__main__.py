@@ -1,8 +1,14 @@
 """python -m harness.tracking sync, reap or agent."""
 
 import sys
+from typing import Annotated
 
 from harness import cli
+from harness.bounds import Natural, Seconds, Within
+from harness.tracking.local import HEARTBEAT_S
+
+LongEnough = Annotated[float, Within(float, 2 * HEARTBEAT_S)]
+"""A living run may be silent for less."""
 
 
 def sync(tracking_uri: str | None = None) -> None:
@@ -16,7 +22,7 @@ def sync(tracking_uri: str | None = None) -> None:
     closing.sync(tracking_uri)
 
 
-def reap(older_than: float = 300.0, all_users: bool = False, tracking_uri: str | None = None) -> None:
+def reap(older_than: LongEnough = 300.0, all_users: bool = False, tracking_uri: str | None = None) -> None:
     """Close as KILLED the runs that say RUNNING and have shown no life for a while; resume opens them again.
 
     An agent closes the runs of its own host by itself: this is for those of a host that died.
@@ -31,7 +37,7 @@ def reap(older_than: float = 300.0, all_users: bool = False, tracking_uri: str |
     closing.reap(older_than, all_users, tracking_uri)
 
 
-def agent(idle: float = 30.0, lock: int | None = None) -> None:
+def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:
     """Send what this folder's runs say while they go on. The first run starts it; there is one per host and folder.
 
     Args:

@@ -22,14 +22,13 @@ from harness.journal import Journal
 from harness.redaction import redacted
 from harness.tracking import answers, local, stores
 from harness.tracking.calls import ANSWER, ASK, BELL, LOCK, place
-from harness.tracking.local import AGENT_JOURNAL, JOURNAL, SENT, Sent
+from harness.tracking.local import AGENT_JOURNAL, HEARTBEAT_S, JOURNAL, SENT, Sent
 from harness.tracking.shipping import Gone, close_dead, ship, show_life
 from harness.tracking.system import Monitors
 
 TICK_S = 0.1
 SEND_S = 2.0
 """Between two requests of a run that goes on; a bell is answered at once."""
-HEARTBEAT_S = 30.0
 MONITOR_S = 10.0
 IDLE_S = 30.0
 """After which an agent without work ends."""

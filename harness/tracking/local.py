@@ -32,6 +32,8 @@ RUNS = OUTPUTS / "runs"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
 KEPT = ("samples.npz", "generator", "judge")
 """What other runs read of a run stays here when the store has it."""
+HEARTBEAT_S = 30.0
+"""Between two signs of life of a run."""
 ENDS = ("FINISHED", "FAILED", "KILLED")
 ROOM = 2048
 """Bytes of `sent` and of `end`, which are written in place and never grow: on a full disk too."""

@@ -1,0 +1,120 @@
+"""Every flag of every script: what it does not take is one line and exit code 2, before anything is done."""
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import tyro
+from processes import ROOT
+
+from harness import bounds, cli, methods, server, spaces
+from harness.tracking import __main__ as tracking
+
+sys.path.append(str(ROOT / "experiments"))
+SCRIPTS: dict[str, Callable[..., Any]] = {
+    **{path.stem: importlib.import_module(path.stem).main for path in sorted((ROOT / "experiments").glob("*.py"))},
+    **{
+        path.stem: importlib.import_module(f"analysis.{path.stem}").main
+        for path in sorted((ROOT / "analysis").glob("*.py"))
+        if "cli.main(" in path.read_text()
+    },
+    **tracking.COMMANDS,
+    "server": server.serve,
+}
+NEEDED = {"curves": ["train/loss", "--comparisons", "grid"], "tune": ["vae"]}
+WORDS = ("0", "-1", "nan", "inf", "1e30", "", "word")
+
+
+def flags(main: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Each flag of a script, the type of its field, and whose field it is."""
+    for name, hint in get_type_hints(main, include_extras=True).items():
+        if is_dataclass(hint):
+            yield from _fields(hint, "--")
+        elif name != "return" and not _is_positional(hint):
+            yield f"--{name}", hint, main
+
+
+def _fields(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        if is_dataclass(hint):
+            yield from _fields(hint, f"{prefix}{name}.")
+        elif not _is_positional(hint):
+            owner = next(base for base in reversed(config.__mro__) if name in getattr(base, "__annotations__", {}))
+            yield f"{prefix}{name}", hint, owner
+
+
+def _is_positional(hint: Any) -> bool:
+    return tyro.conf.Positional[int].__metadata__[0] in getattr(hint, "__metadata__", ())
+
+
+ALL = {
+    (owner.__module__, owner.__qualname__, flag.rpartition(".")[2].lstrip("-")): (script, flag.replace("_", "-"), hint)
+    for script, main in SCRIPTS.items()
+    for flag, hint, owner in flags(main)
+}
+"""Each field once, in one of the scripts that have it."""
+
+
+def takes(hint: Any, word: str) -> bool:
+    """Whether a flag of this type may be given this word."""
+    if not word:
+        return False
+    if (within := bounds.of(hint)) is None:
+        return not _has(hint, Literal)
+    try:
+        number = within.kind(word)
+    except ValueError:
+        return False
+    ends = {">=": number.__ge__, ">": number.__gt__, "<=": number.__le__, "<": number.__lt__}
+    ends["multiple of "] = lambda step: number % step == 0
+    return abs(number) < float("inf") and all(ends[sign](type(number)(end)) for sign, end in within.ends.items())
+
+
+def _has(hint: Any, kind: Any) -> bool:
+    return hint is kind or get_origin(hint) is kind or any(_has(part, kind) for part in get_args(hint))
+
+
+def test_every_number_has_bounds() -> None:
+    numbers = {key: hint for key, (_, _, hint) in ALL.items() if _has(hint, int) or _has(hint, float)}
+    assert len(numbers) > 60
+    assert not [key for key, hint in numbers.items() if bounds.of(hint) is None]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_flag_takes_what_is_declared_and_nothing_else(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @functools.wraps(SCRIPTS[script])
+    def parsed(**values: Any) -> None:
+        pass
+
+    wrong = []
+    for where, flag, hint in ALL.values():
+        if where != script or hint is bool:  # a switch takes no word
+            continue
+        for word in WORDS:
+            monkeypatch.setattr(sys, "argv", [f"{script}.py", *NEEDED.get(script, ()), flag, word])
+            code: object = 0
+            try:
+                cli.main(parsed)
+            except SystemExit as end:
+                code = end.code
+            said = capsys.readouterr()
+            lines = said.err.splitlines()
+            right, told = (0, 0) if takes(hint, word) else (2, 1)
+            if (code, len(lines)) != (right, told) or said.out or not all(flag in line for line in lines):
+                wrong.append((flag, word, code, lines))
+    assert not wrong
+
+
+def test_what_is_searched_is_within_the_bounds() -> None:
+    for method in methods.names():
+        config = methods.find(method).Config
+        hints = get_type_hints(config, include_extras=True)
+        for name, found in spaces.space_of(config).items():
+            if within := bounds.of(hints[name]):
+                assert all(value in within for value in found.choices or (found.low, found.high)), (method, name)

@@ -27,6 +27,9 @@ MISSING = (
     "comparison again"
 )
 
+MOST_NUMBERS = 30
+"""Classes up to which a heat map shows its numbers."""
+
 
 def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
     """Print the gain in recall of each class; write it as Markdown, CSV, LaTeX and heat map.
@@ -47,7 +50,7 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
         yield Section(
             "Gain by class",
             tables={"per_digit": (shown(table, whole), table)},
-            pictures={"per_digit": (plot(table), "Mean gain in recall over none, each n_real on its own scale")},
+            pictures={"per_digit": (plot(table, whole), "Mean gain in recall over none, each n_real on its own scale")},
         )
 
 
@@ -125,15 +128,18 @@ def shown(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         f"Data set {cells['dataset'].iloc[0]}. Gain in recall of each class over none, in points: means over n pairs "
         "by seed with 95 % t intervals, each on its own; one in twenty misses zero by chance alone."
     )
-    headings = ("n_real", "method", "n", *map(str, classes))
+    headings = ("n_real", "method", "n", *runs.class_names(cells, classes))
     return Table(headings, texts, notes=[note, *marks.notes(cells)], group="n_real")
 
 
 # The picture
 
 
-def plot(table: pd.DataFrame) -> Figure:
-    """Gain in recall, a heat map per n_real: arms by class, each its mean in points. From `per_class`."""
+def plot(table: pd.DataFrame, cells: pd.DataFrame) -> Figure:
+    """Gain in recall, a heat map per n_real: arms by class, each its mean in points. From `per_class`.
+
+    The numbers stand in it where there is room for them.
+    """
     sizes = sorted(table["n_real"].unique())
     arms = table["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     figure = Figure(figsize=(1.5 + 5.2 * len(sizes), 1.3 + 0.36 * len(arms)), layout="constrained")
@@ -141,11 +147,12 @@ def plot(table: pd.DataFrame) -> Figure:
     for panel, n_real in zip(panels, sizes, strict=True):
         own = table[table["n_real"] == n_real]
         means = own.pivot(index="method", columns="class", values="gain_points").reindex(arms)
+        means.columns = runs.class_names(cells, list(means.columns))
         # Its own scale: with more real images gains are ten times smaller.
         reach = float(means.abs().max(axis=None)) or 1.0
         sns.heatmap(
-            means, vmin=-reach, vmax=reach, cmap="vlag_r", annot=True, fmt="+.2f", annot_kws={"size": 7}, ax=panel,
-            cbar_kws={"label": "gain in recall [points]"},
+            means, vmin=-reach, vmax=reach, cmap="vlag_r", annot=means.shape[1] <= MOST_NUMBERS, fmt="+.2f",
+            annot_kws={"size": 7}, ax=panel, cbar_kws={"label": "gain in recall [points]"},
         )  # fmt: skip
         panel.set(title=f"{n_real} real images", xlabel="class", ylabel="")
         panel.tick_params(rotation=0)

@@ -36,6 +36,7 @@ LATER = {
     "samples_run": "tags.samples_run",
     "right": "tags.right",
     "data_digest": "tags.data_digest",
+    "classes": "params.classes",
     "commit": "tags.mlflow.source.git.commit",
     "host": "tags.host",
     "device": "params.device_name",
@@ -53,9 +54,8 @@ GROUPS = {
     "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
 }
 """Metrics of which there are several, by the beginning of their columns."""
-TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "commit", "host",
-         "device", "numerics", "generator_commit",
-         "mixed_precision"]  # fmt: skip
+TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "classes", "commit",
+         "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
 
@@ -148,6 +148,13 @@ def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
 def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:
     """Without the cells of sweeps."""
     return cells[cells["variant"] == ""].reset_index(drop=True)
+
+
+def class_names(cells: pd.DataFrame, labels: Sequence[int]) -> list[str]:
+    """What the classes with these labels are called: by their names where the runs say them, else by their labels."""
+    said = cells.get("classes", pd.Series(dtype=object)).dropna()
+    names = str(said.iloc[0]).split(", ") if len(said) else []
+    return [names[label] for label in labels] if len(names) > max(labels) else [str(label) for label in labels]
 
 
 def of_generators(cells: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import io
 import os
+import select
 import signal
 import sys
 import tomllib
@@ -64,12 +65,12 @@ def _call(function: Callable[..., Any]) -> Any:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()  # what could not be written is still there
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        raise
+        stdout = select.poll()
+        stdout.register(sys.stdout, 0)
+        if not stdout.poll(0):
+            raise  # another pipe's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _parse(function: Callable[..., Any]) -> dict[str, Any]:

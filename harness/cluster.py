@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import pickle
 import platform
 import queue
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.config
+from dask.system import cpu_count
 from distributed import (
     Client,
     Event,
@@ -346,7 +346,7 @@ def _stopping(question: str) -> str:
 @contextlib.contextmanager
 def _place(task: Task, slots: int, slots_per_device: int) -> Iterator[Place]:
     """As many of this worker's least used devices as the task has processes, once they have room for it."""
-    threads = max(1, (os.cpu_count() or 1) // slots)
+    threads = max(1, cpu_count() // slots)
     names = tasks.devices()
     if not names:
         yield Place((), threads)

@@ -4,7 +4,6 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,13 +172,12 @@ def _finished(parent: str, tracking_uri: str | None) -> dict[str, str]:
     rows = inputs.find_runs(under, tracking_uri)
     waiting = [folder for folder in local.folders() if not local.is_sent(folder)]
     rows += [local.row(folder) for folder in waiting if local.status(folder) == "FINISHED"]
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     return {
         row["tags.cell_name"]: row["run_id"]
         for row in rows
         if row.get("parent_run_id") == parent
         and row.get("tags.numerics") == str(numerics.VERSION)
-        and row.get("params.precision") == precision
+        and row.get("params.precision") == launch.precision()
         and "tags.cell_name" in row
     }
 

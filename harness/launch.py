@@ -24,8 +24,29 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where launchers promise a number of processes."""
+WORLDS = {
+    "WORLD_SIZE": "RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+}
+"""Where launchers promise a number of processes, and where they say which one this is: either alone is no launch."""
+LAUNCHED_BY_ACCELERATE = "ACCELERATE_DYNAMO_USE_FULLGRAPH"
+"""What `accelerate launch` sets in any case, and nobody by hand."""
+PRECISION = "ACCELERATE_MIXED_PRECISION"
+PRECISIONS = ("no", "bf16", "fp16")
+HARMLESS = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+    "ACCELERATE_USE_DEEPSPEED": "false",
+    "ACCELERATE_USE_FSDP": "false",
+    "ACCELERATE_USE_MEGATRON_LM": "false",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "false",
+    "DNNL_DEFAULT_FPMATH_MODE": "STRICT",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
+    "NVIDIA_TF32_OVERRIDE": "",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "",
+}
+"""Variables that change what is computed without a word in the run, and the value that changes nothing."""
 STORE_TIMEOUT_S = 5.0
 WORKS_ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N SCRIPT"
 
@@ -37,9 +58,12 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
 
     Raises InputError where the launcher's processes do not find each other: each would believe to be alone.
     """
+    check_environment()
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
+    if precision() == "fp16" and not torch.cuda.is_available():
+        raise InputError(f"{PRECISION}=fp16 needs a GPU; on a CPU give bf16, or no")
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32
         _repeatable()
@@ -54,6 +78,29 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     return made
 
 
+def precision() -> str:
+    """Of the networks' products: no (float32), bf16 or fp16. Raises InputError for another one."""
+    asked = os.environ.get(PRECISION, "no").lower()
+    if asked not in PRECISIONS:
+        raise InputError(f"{PRECISION}={asked} must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    return asked
+
+
+def check_environment() -> None:
+    """Refuse what would change what is computed unseen; leave out what only looks like a launch."""
+    precision()
+    for name, harmless in HARMLESS.items():
+        value = os.environ.get(name, "")
+        if value.lower() not in ("", "0", harmless.lower()):
+            raise InputError(
+                f"{name}={value} changes what is computed, and no run would say so: unset it. {PRECISION} sets the "
+                "precision, --accumulate the parts of a batch"
+            )
+    for size, rank in WORLDS.items():
+        if rank not in os.environ:
+            os.environ.pop(size, None)  # as srun's PMI_SIZE, of which Accelerate would make a launch
+
+
 def _repeatable() -> None:
     """On a GPU only kernels that give the same sums each time, where there are such: a resume is exact there too."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -65,15 +112,15 @@ def check(environment: os._Environ[str] | dict[str, str], world_size: int) -> No
 
     torchrun and accelerate's launchers of several processes set WORLD_SIZE, MPI its own names. `accelerate launch
     --cpu` (and any launch on a machine without GPUs) starts a single process however many were asked for
-    (accelerate#2741); that more than one was, shows in MASTER_PORT alone.
+    (accelerate#2741); that more than one was, shows in MASTER_PORT alone, which people set by hand too.
     """
-    promised = next((int(environment[name]) for name in WORLD_SIZES if name in environment), None)
+    promised = next((int(environment[size]) for size, rank in WORLDS.items() if {size, rank} <= {*environment}), None)
     if promised not in (None, world_size):
         raise InputError(
             f"{promised} processes were launched, but this one sees {world_size}: without a GPU each believes to be "
             f"alone; the command that works is {WORKS_ON_CPU}"
         )
-    if promised is None and "MASTER_PORT" in environment:
+    if promised is None and {"MASTER_PORT", LAUNCHED_BY_ACCELERATE} <= {*environment}:
         raise InputError(
             "the launcher was asked for several processes and started one, as it does on a machine without GPUs; "
             f"the command that works is {WORKS_ON_CPU}"
@@ -91,7 +138,7 @@ def agreed(value: Any, accelerator: Accelerator) -> Any:
 
 def one_process() -> None:
     """Raises InputError where a launcher started several: a study starts its processes itself."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # srun sets PMI_SIZE for a single process too
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":  # srun sets PMI_SIZE for one process too
         raise InputError(
             "a study or comparison is started as one process, which starts others: --workers N for trials side by "
             "side, --processes-per-trial N for trials that span N processes"

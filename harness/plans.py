@@ -42,6 +42,7 @@ class Crew(Common):
         from harness import launch, tasks
 
         launch.one_process()
+        launch.check_environment()
         devices = [] if self.cluster else tasks.devices()
         if devices and self.workers * self.processes_per_trial > len(devices) * self.slots_per_device:
             raise InputError(

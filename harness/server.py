@@ -25,7 +25,7 @@ from harness.bounds import Processes, Within
 from harness.errors import InputError
 
 HOST = "127.0.0.1"
-Port = Annotated[int, Within(int, 1, most=65_535)]
+Port = Annotated[int, Within(int, 0, most=65_535)]
 USER, PASSWORD, DATABASE = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HARNESS_DATABASE_URL"
 SHORTEST_PASSWORD = 12  # characters, MLflow's rule
 FORMER_DEFAULT_PASSWORD = "password1234"  # MLflow's, until it shipped none

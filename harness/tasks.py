@@ -164,7 +164,7 @@ def _last_words(code: int | None) -> str:
 
 def _environment(task: Task, place: Place) -> dict[str, str]:
     """This process's, without what a launcher of it has promised."""
-    launched = {*launch.WORLD_SIZES, "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    launched = {*launch.WORLDS, *launch.WORLDS.values(), "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
     known = {name: value for name, value in os.environ.items() if name not in launched} | task.environment
     return known | ({DEVICES: ",".join(place.devices)} if place.devices else {})
 
@@ -234,7 +234,9 @@ def _be(folder: Path) -> None:
         os.setsid()  # a terminal's Ctrl-C reaches the caller alone, which passes it on
     if task.processes == 1:
         _rank(folder)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (place.threads or os.cpu_count() or 1) // task.processes)))
+    from dask.system import cpu_count  # of what this process may use: affinity and cgroups' limits
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (place.threads or cpu_count()) // task.processes)))
     if not place.devices:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     os.execv(sys.executable, [sys.executable, *_launcher(task.processes), "-m", "harness.tasks", str(folder), RANK])
@@ -243,7 +245,7 @@ def _be(folder: Path) -> None:
 def _launcher(processes: int) -> list[str]:
     return [
         "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(processes),
-        "--main_process_port", "0", "--mixed_precision", os.environ.get("ACCELERATE_MIXED_PRECISION", "no"),
+        "--main_process_port", "0", "--mixed_precision", launch.precision(),
         "--dynamo_backend", os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower(),
     ]  # fmt: skip
 

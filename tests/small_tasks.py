@@ -48,3 +48,14 @@ def holds(talk: Talk, folder: Path, number: int) -> str:
     while len(list(folder.iterdir())) < number:
         time.sleep(0.01)
     return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def is_overtaken(talk: Talk, folder: Path) -> str:
+    """The first of two goes on until it is ended; the other is done at once."""
+    first = folder / "first"
+    try:
+        first.open("x").close()
+    except FileExistsError:
+        return "done elsewhere"
+    waits_for_its_end(talk, folder)
+    return "done after all"

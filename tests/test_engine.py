@@ -15,7 +15,8 @@ from typing import Any
 import processes
 import psutil
 import pytest
-from small_tasks import adds, asks, dies, holds, raises, waits_for_its_end
+from distributed import Client
+from small_tasks import adds, asks, dies, holds, is_overtaken, raises, waits_for_its_end
 
 from harness import cluster, engine
 from harness.engine import Engine
@@ -25,6 +26,7 @@ from harness.tasks import Ending, Task
 from harness.tracking import stores
 
 NOBODY = 65534
+AT_WORK = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0", "--death-timeout", "60")
 Open = Callable[..., contextlib.AbstractContextManager[Engine]]
 
 
@@ -47,13 +49,12 @@ def started(folder: Path, *both: str, worker: tuple[str, ...] = ()) -> Iterator[
     """With flags for scheduler and worker, and for the worker alone."""
     file = folder / "scheduler.json"
     both = ("--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1", *both)
-    at_work = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0", "--death-timeout", "60", *worker)
     (scheduler,) = processes.start(folder, "dask", "scheduler", *both, "--port", "0")
     workers = folder / "worker"
     workers.mkdir()
     try:
         processes.until(lambda: file.exists() and file.read_text().endswith("}"))
-        (working,) = processes.start(workers, "dask", "worker", *both, *at_work)
+        (working,) = processes.start(workers, "dask", "worker", *both, *AT_WORK, *worker)
         try:
             yield str(file)
         finally:
@@ -282,6 +283,42 @@ def test_a_cluster_that_is_lost_is_said_and_its_tasks_end(tmp_path: Path, monkey
         with pytest.raises(InputError, match=f"--cluster {file} is gone"):
             endings(workers, hear)
         processes.until(lambda: (tmp_path / "ended").exists())
+
+
+def test_a_worker_that_was_overtaken_ends_its_task_when_it_wakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped so long that the scheduler took it for dead, and had its task done by another one."""
+    monkeypatch.setenv(stores.VARIABLE, "http://127.0.0.1:1")
+    stopped: list[psutil.Process] = []
+
+    def hear(name: str, words: tuple[Any, ...]) -> bool:
+        if not stopped:
+            with Client(scheduler_file=file) as client:
+                (busy,) = (address for address, keys in client.processing().items() if keys)
+                worker = psutil.Process(client.run(os.getpid, workers=[busy])[busy])
+                stopped.extend([worker, *worker.children(recursive=True)])
+                for process in stopped:
+                    process.suspend()
+                client.run_on_scheduler(take_for_dead, address=busy)
+        return False
+
+    with started(tmp_path) as file:
+        (second,) = processes.start(tmp_path, "dask", "worker", "--scheduler-file", file, *AT_WORK)
+        with engine.opened(Crew(cluster=file)) as workers:
+            workers.submit("cell", Task(is_overtaken, (tmp_path,)))
+            try:
+                assert endings(workers, hear)["cell"].value == "done elsewhere"
+            finally:
+                for process in stopped:
+                    process.resume()
+            processes.until((tmp_path / "ended").exists)
+        processes.kill(second, signal.SIGTERM)
+        processes.wait([second])
+
+
+async def take_for_dead(dask_scheduler: Any, address: str) -> None:
+    await dask_scheduler.remove_worker(address, stimulus_id="test", close=False)
 
 
 def test_workers_that_see_no_file_store_are_refused(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,19 @@
 
 import functools
 import importlib
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import tyro
-from processes import ROOT
+from known_cells import measured_cells
+from processes import ROOT, environment
 
 from harness import bounds, cli, methods, server, spaces
 from harness.tracking import __main__ as tracking
@@ -118,3 +123,32 @@ def test_what_is_searched_is_within_the_bounds() -> None:
         for name, found in spaces.space_of(config).items():
             if within := bounds.of(hints[name]):
                 assert all(value in within for value in found.choices or (found.low, found.high)), (method, name)
+
+
+# --- What a terminal can show ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_no_further_hears_no_complaint(unbuffered: str) -> None:
+    """As in `vae.py --help | head -2`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    help_ = [sys.executable, str(ROOT / "experiments" / "generate.py"), "--help"]
+    own = environment(PYTHONUNBUFFERED=unbuffered)
+    done = subprocess.run(help_, stdout=writes, stderr=subprocess.PIPE, env=own, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_few_letters_gets_what_it_can_show(encoding: str, tmp_path: Path) -> None:
+    cells = measured_cells()
+    cells.loc[cells["method"] == "gan", "conditional_accuracy"] = 0.1  # collapsed, which a dagger says
+    cells.to_csv(tmp_path / "rows.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis.per_digit", "--rows", str(tmp_path / "rows.csv")],
+        cwd=tmp_path, env=environment(PYTHONIOENCODING=encoding), capture_output=True, encoding=encoding, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| gan +" in done.stdout
+    assert "†" in (tmp_path / "outputs/tables/per_digit.md").read_text(encoding="utf-8")

@@ -64,6 +64,16 @@ def test_classes_stand_in_the_order_of_numbers(cells: pd.DataFrame) -> None:
     assert per_digit.shown(per_digit.per_class(per_digit.gains(renamed)), renamed).headings[3:] == ("0", "2", "10")
 
 
+def test_classes_are_called_by_their_names_where_the_runs_say_them(cells: pd.DataFrame) -> None:
+    named = cells.assign(classes="ant, bee, cat")
+    table = per_digit.per_class(per_digit.gains(named))
+    assert per_digit.shown(table, named).headings[3:] == ("ant", "bee", "cat")
+    labels = per_digit.plot(table, named).axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["ant", "bee", "cat"]
+    cut = cells.assign(classes="ant, b…")
+    assert per_digit.shown(table, cut).headings[3:] == ("0", "1", "2")
+
+
 def test_a_mark_stands_behind_its_arm(cells: pd.DataFrame) -> None:
     cells.loc[(cells["method"] == "gan") & (cells["n_real"] == 600), "conditional_accuracy"] = 0.1
     text = per_digit.shown(per_digit.per_class(per_digit.gains(cells)), cells).markdown()
@@ -72,7 +82,7 @@ def test_a_mark_stands_behind_its_arm(cells: pd.DataFrame) -> None:
 
 
 def test_the_heat_map_has_a_panel_per_n_real_and_the_gains_as_its_cells(cells: pd.DataFrame) -> None:
-    figure = per_digit.plot(per_digit.per_class(per_digit.gains(cells)))
+    figure = per_digit.plot(per_digit.per_class(per_digit.gains(cells)), cells)
     maps = [panel for panel in figure.axes if panel.get_title()]
     assert [panel.get_title() for panel in maps] == ["100 real images", "600 real images"]
     assert [label.get_text() for label in maps[0].get_yticklabels()] == [

@@ -1,5 +1,7 @@
 """Three processes compute what one does."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import ranks
 import torch
 from accelerate import Accelerator
-from processes import ROOT
+from processes import ROOT, environment
 
 from harness import launch
 from harness.errors import InputError
@@ -77,14 +79,67 @@ def test_accumulated_parts_are_the_whole(variant: str, in_parts: dict, one: dict
 
 
 @pytest.mark.parametrize(
-    ("environment", "world"), [({"WORLD_SIZE": "2"}, 1), ({"MASTER_PORT": "29500"}, 1), ({"WORLD_SIZE": "1"}, 2)]
+    ("left", "world"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, 1),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, 1),
+        ({"MASTER_PORT": "29500", "ACCELERATE_DYNAMO_USE_FULLGRAPH": "False"}, 1),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, 2),
+    ],
 )
-def test_a_world_that_is_not_the_launchers_is_refused(environment: dict[str, str], world: int) -> None:
+def test_a_world_that_is_not_the_launchers_is_refused(left: dict[str, str], world: int) -> None:
     with pytest.raises(InputError, match="ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"):
-        launch.check(environment, world)
+        launch.check(left, world)
 
 
 def test_a_single_process_is_no_broken_promise() -> None:
     launch.check({}, 1)
-    launch.check({"WORLD_SIZE": "1", "MASTER_PORT": "29500"}, 1)
-    launch.check({"WORLD_SIZE": "2", "MASTER_PORT": "29500"}, 2)
+    launch.check({"WORLD_SIZE": "1", "RANK": "0", "MASTER_PORT": "29500"}, 1)
+    launch.check({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "29500"}, 2)
+
+
+def test_what_only_looks_like_a_launch_is_none(tmp_path: Path) -> None:
+    """As a shell has it under srun, or who has exported a port for another program."""
+    alone = "from harness import launch; print(launch.accelerator().num_processes)"
+    leftover = {"PMI_SIZE": "8", "WORLD_SIZE": "4", "MASTER_PORT": "29500"}
+    done = subprocess.run(
+        [sys.executable, "-c", alone], cwd=tmp_path, env=environment(ACCELERATE_USE_CPU="true", **leftover),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "ACCELERATE_MIXED_PRECISION=fp8 must be no, bf16 or fp16"),
+        ("ACCELERATE_MIXED_PRECISION", "fp32", "ACCELERATE_MIXED_PRECISION=fp32 must be no, bf16 or fp16"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "STEPS=4 changes what is computed, and no run would say so"),
+        ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP=true changes what is computed"),
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16", "ONEDNN_DEFAULT_FPMATH_MODE=BF16 changes what is computed"),
+    ],
+)
+def test_a_variable_that_changes_what_is_computed_is_refused(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message):
+        launch.accelerator()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has fp16")
+def test_a_cpu_has_no_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate computed in float32 there, and said fp16."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match="fp16 needs a GPU; on a CPU give bf16, or no"):
+        launch.accelerator()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ACCELERATE_USE_FSDP", "false"), ("ONEDNN_DEFAULT_FPMATH_MODE", "strict")]
+)
+def test_a_variable_that_changes_nothing_is_none_of_our_business(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    launch.check_environment()

@@ -212,10 +212,6 @@ def test_reap_closes_ones_own_runs_of_the_harness_alone(
             "alive": own | {"mlflow.user": local_user(), "heartbeat": str(4_000_000_000_000)},
         }.items()
     }
-    with pytest.raises(InputError, match="living runs would be closed"):
-        closing.reap(1, tracking_uri=store)
-    with pytest.raises(InputError, match="living runs would be closed"):
-        closing.reap(float("nan"), tracking_uri=store)
     closing.reap(60, tracking_uri=store)
     states = {name: client.get_run(run).info.status for name, run in runs.items()}
     assert states == {"mine": "KILLED", "another's": "RUNNING", "not the harness's": "RUNNING", "alive": "RUNNING"}

@@ -51,7 +51,7 @@ def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
     row = inputs.look_up(run_id, tracking_uri)
     if row.get("tags.kind") != "generator" or row["status"] != "FINISHED":
         raise InputError(f"run {run_id} is no finished generator; give the id of a run that has samples.npz")
-    samples = Images.read(inputs.fetch(run_id, "samples.npz", tracking_uri))
+    samples = inputs.read(run_id, "samples.npz", tracking_uri, Images.read)
     metrics = {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
     return Arm(row["tags.method"], samples, row["run_id"], carried(metrics), commit=row.get(f"tags.{COMMIT}", ""))
 

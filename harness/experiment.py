@@ -238,7 +238,7 @@ def _take_over(progress: Progress, run_id: str, settings: Single) -> None:
     """The weights of a finished run, on every process, and the device-seconds that their training took."""
     found = None
     if progress.accelerator.is_main_process:
-        weights = load_file(inputs.fetch(run_id, "generator/weights.safetensors", settings.tracking_uri))
+        weights = inputs.read(run_id, "generator/weights.safetensors", settings.tracking_uri, load_file)
         source = inputs.look_up(run_id, settings.tracking_uri)
         found = (weights, source["metrics.cost/training_device_seconds"])
     weights, progress.device_seconds = launch.agreed(found, progress.accelerator)

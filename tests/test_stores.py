@@ -21,6 +21,7 @@ from harness.redaction import redacted
 from harness.tracking import addresses, closing, inputs, local, stores
 
 SMALL = ("--dataset", "digits", "--n-real", "100", "--steps", "20", "--num-synthetic", "200", "--no-register")
+SMALL_CLASSIFIER = ("--dataset", "digits", "--n-real", "100", "--steps", "20")
 COMPARE = (
     "compare.py", "--dataset", "digits", "--n-real", "100", "--seeds", "1", "--num-synthetic", "200", "--methods",
     "vae", "--controls", "noise", "--vae.steps", "20", "--classifier.steps", "20",
@@ -327,6 +328,22 @@ def test_a_judge_is_the_stores_and_is_fetched_by_who_has_none_or_a_damaged_one(s
     assert fetched.read_bytes() == trained.read_bytes()
     assert len(tracking.read_runs("tags.kind = 'judge'", tracking_uri=store)) == 1
     assert tracking.read_runs("tags.kind = 'generator'", tracking_uri=store)["tags.judge"].nunique() == 1
+
+
+@pytest.mark.usefixtures("agent")
+def test_what_is_damaged_here_is_named_and_fetched_from_the_store(store: str, tmp_path: Path) -> None:
+    assert ran(tmp_path, "vae.py", *SMALL) == (0, "")
+    run = tracking.read_runs("tags.kind = 'generator'", tracking_uri=store)["run_id"].item()
+    for name, command in {
+        "samples.npz": ("classifier.py", *SMALL_CLASSIFIER, "--samples", run),
+        "generator/weights.safetensors": ("generate.py", "--run", run),
+    }.items():
+        (kept,) = (path for path in tmp_path.glob(f"outputs/runs/*/files/{name}"))
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[: len(whole) // 2])
+        code, errors = ran(tmp_path, *command)
+        assert (code, "is damaged" in errors, "Traceback" in errors) == (0, True, False)
+        assert any(path.read_bytes() == whole for path in tmp_path.glob(f"outputs/cache/runs/*/{name}"))
 
 
 # --- A run that still lives ------------------------------------------------------------------------------

@@ -3,14 +3,23 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
 
 from harness.errors import InputError
 from harness.tracking import calls, local
 from harness.tracking.addresses import check, default_uri, exists
 from harness.tracking.local import FILES
+
+T = TypeVar("T")
+DAMAGE = (zipfile.BadZipFile, zlib.error, SafetensorError, EOFError, OSError, KeyError, ValueError)
+"""What numpy, safetensors and json make of a file that is cut short or torn."""
 
 
 def look_up(run: str, tracking_uri: str | None) -> dict[str, Any]:
@@ -33,6 +42,26 @@ def fetch(run: str, path: str, tracking_uri: str | None) -> Path:
     if folder and (folder / FILES / path).exists():
         return folder / FILES / path
     return Path(calls.ask("fetch", tracking_uri, run=run, path=path))
+
+
+def read(run: str, path: str, tracking_uri: str | None, reader: Callable[[Path], T]) -> T:
+    """What `reader` makes of a file or folder that a run has logged; one that is damaged here is named, and fetched.
+
+    Raises InputError where the run has none that can be read.
+    """
+    place = fetch(run, path, tracking_uri)
+    try:
+        return reader(place)
+    except InputError:
+        raise
+    except DAMAGE as error:
+        print(f"{place} is damaged ({error}); it is fetched from the store", file=sys.stderr)
+    with contextlib.suppress(FileNotFoundError):  # another process was first
+        place.rename(place.with_name(f"{place.name}.damaged"))
+    try:
+        return reader(fetch(run, path, tracking_uri))
+    except DAMAGE as error:
+        raise InputError(f"{path} of run {run} cannot be had whole, from the store neither: {error}") from error
 
 
 @contextlib.contextmanager

@@ -14,20 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 from servers import TrackingServer
+from small_tasks import makes_a_run
 
 from harness import engine, tracking
 from harness.plans import Crew
-from harness.tasks import Talk, Task
-
-
-def cell(talk: Talk, number: int, parent: str, uri: str) -> str:
-    params = {f"param {each}": each for each in range(10)}
-    tags = {"kind": "classifier", "cell_name": f"cell {number}", "number": number}
-    with tracking.run(
-        "comparisons", f"cell {number}", tags=tags, params=params, parent=parent, tracking_uri=uri
-    ) as run:
-        run.metrics({name: number / 7 for name in ("test/accuracy", "test/precision", "test/recall")})
-    return run.id
+from harness.tasks import Task
 
 
 def main() -> None:
@@ -46,7 +37,7 @@ def main() -> None:
             before = len(log.read_text())
             with engine.opened(Crew(workers=arguments.workers)) as workers:
                 for number in range(arguments.cells):
-                    workers.submit(f"cell {number}", Task(cell, (number, parent.id, server.uri)))
+                    workers.submit(f"cell {number}", Task(makes_a_run, (number, parent.id, server.uri)))
                 states = Counter(ending.state for _, ending in workers.endings(lambda *_: False))
             took, used = time.perf_counter() - began, time.process_time() - used
             asked = log.read_text()[before:].count(" HTTP/1.1")

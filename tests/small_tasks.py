@@ -59,3 +59,14 @@ def is_overtaken(talk: Talk, folder: Path) -> str:
         return "done elsewhere"
     waits_for_its_end(talk, folder)
     return "done after all"
+
+
+def makes_a_run(talk: Talk, number: int, parent: str, uri: str) -> str:
+    """Of ten params, three tags and three metrics."""
+    from harness import tracking
+
+    name, params = f"cell {number}", {f"param {each}": each for each in range(10)}
+    tags = {"kind": "classifier", "cell_name": name, "number": number}
+    with tracking.run("comparisons", name, tags=tags, params=params, parent=parent, tracking_uri=uri) as run:
+        run.metrics({name: number / 7 for name in ("test/accuracy", "test/precision", "test/recall")})
+    return run.id

@@ -244,7 +244,7 @@ def _digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
         pixels, target = load_digits(return_X_y=True)
         return np.asarray(pixels), np.asarray(target)
     with gzip.open(file, "rt") as table:
-        rows = np.loadtxt(table, delimiter=",")
+        rows = np.fromstring(table.read().strip().replace("\n", ","), sep=",").reshape(-1, 65)
     return rows[:, :-1], rows[:, -1]
 
 

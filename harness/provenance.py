@@ -38,7 +38,10 @@ def version() -> str:
 @functools.cache
 def packages() -> str:
     """Python and every installed distribution, a line each."""
-    versions = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
+    every = (
+        found.metadata for found in importlib.metadata.distributions()
+    )  # each asked for once, as it is parsed anew
+    versions = sorted({f"{of['Name']}=={of['Version']}" for of in every})
     return "\n".join([f"python=={platform.python_version()}", *versions])
 
 

@@ -39,8 +39,6 @@ RANK = "rank"
 POLL_S = 0.01
 STOP_S = 600.0
 """How long a stopped task may take for its step and its checkpoint."""
-PRELOADED = ("harness.experiment", "accelerate.utils", "matplotlib.figure")
-"""What a training imports when it first needs it, in seconds: once, not in each process."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,7 @@ def devices() -> list[str]:
 
 def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload(["harness.preloaded"])
     return context
 
 

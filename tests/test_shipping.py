@@ -136,15 +136,15 @@ def test_values_are_stored_as_they_are_or_refused_in_a_line(store: str) -> None:
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_hundred_thousand_metrics(store: str, tmp_path: Path) -> None:
+def test_twenty_thousand_metrics(store: str, tmp_path: Path) -> None:
     with started(store) as run:
-        for step in range(20_000):
+        for step in range(4000):
             run.metrics({f"train/metric {number}": step / (number + 1) for number in range(5)}, step)
     with contextlib.closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as opened:
         query = "select count(*), count(distinct key || step), sum(value) from metrics where key like 'train/%'"
         count, different, total = opened.execute(query).fetchone()
-    assert (count, different) == (100_000, 100_000)
-    assert total == pytest.approx(sum(step / (number + 1) for step in range(20_000) for number in range(5)))
+    assert (count, different) == (20_000, 20_000)
+    assert total == pytest.approx(sum(step / (number + 1) for step in range(4000) for number in range(5)))
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
 
 from harness import cli, evaluation, experiment, judges, launch, sampling
-from harness.bounds import Count, Within
+from harness.bounds import Count
 from harness.experiment import LOOKS
 from harness.methods.vae import Config
 from harness.plans import StudyPlan as Plan
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEARCHES = {"random": ("random", "none"), "tpe, pruned": ("tpe", "median")}
-Enough = Annotated[int, Within(int, evaluation.MINIMUM)]
 BEST_SHARE = 0.1
 RESULTS = Path("outputs/search.csv")
 
@@ -76,7 +75,7 @@ class Cheap:
         return evaluation.frechet_distance(self.judge, samples, self.dataset.validation)
 
 
-def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_samples: Enough = 1000) -> None:
+def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_samples: evaluation.Enough = 1000) -> None:
     """Repeat each search and say how soon it has a result of the best tenth.
 
     Args:

@@ -12,15 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from harness import arms, classifier, cli, evaluation, judges, launch
-from harness.bounds import Within
 from harness.data import Images, stratified_order
 from harness.errors import InputError
 from harness.settings import Single, load
-
-Enough = Annotated[int, Within(int, evaluation.MINIMUM)]
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Settings(Single):
 
     samples: str | None = None
     """run id of the generator"""
-    numbers: tuple[Enough, ...] = (100, 250, 500, 1000, 2500, 5000, 10_000, 20_000)
+    numbers: tuple[evaluation.Enough, ...] = (100, 250, 500, 1000, 2500, 5000, 10_000, 20_000)
     """how many samples are measured; of real images as many as half the test images, for CAS as the training images"""
     out: Path = Path("outputs/tables/sample_size.csv")
     """file for the table"""

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness import classifier, neighbours, numerics
+from harness.bounds import Within
 from harness.classifier import Classifier
 from harness.data import MIN_TEST, Dataset, Images, stratified_order, to_float
 from harness.errors import InputError
@@ -32,6 +33,7 @@ JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
 KID_SUBSETS, KID_SUBSET = 50, 1000
 MINIMUM = 10  # images in a reference, and in what is measured by it
+Enough = Annotated[int, Within(int, MINIMUM)]
 COMPARED = 4000  # samples
 
 

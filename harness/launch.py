@@ -36,17 +36,17 @@ LAUNCHED_BY_ACCELERATE = "ACCELERATE_DYNAMO_USE_FULLGRAPH"
 PRECISION = "ACCELERATE_MIXED_PRECISION"
 PRECISIONS = ("no", "bf16", "fp16")
 HARMLESS = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
-    "ACCELERATE_USE_DEEPSPEED": "false",
-    "ACCELERATE_USE_FSDP": "false",
-    "ACCELERATE_USE_MEGATRON_LM": "false",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "false",
-    "DNNL_DEFAULT_FPMATH_MODE": "STRICT",
-    "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
-    "NVIDIA_TF32_OVERRIDE": "",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1",),
+    "ACCELERATE_USE_DEEPSPEED": ("0", "false"),
+    "ACCELERATE_USE_FSDP": ("0", "false"),
+    "ACCELERATE_USE_MEGATRON_LM": ("0", "false"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": ("0", "false"),
+    "DNNL_DEFAULT_FPMATH_MODE": ("strict",),
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("strict",),
+    "NVIDIA_TF32_OVERRIDE": (),
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": ("0",),
 }
-"""Variables that change what is computed without a word in the run, and the value that changes nothing."""
+"""Variables that change what is computed without a word in the run, and the values that change nothing."""
 STORE_TIMEOUT_S = 5.0
 WORKS_ON_CPU = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N SCRIPT"
 
@@ -91,7 +91,7 @@ def check_environment() -> None:
     precision()
     for name, harmless in HARMLESS.items():
         value = os.environ.get(name, "")
-        if value.lower() not in ("", "0", harmless.lower()):
+        if value and value.lower() not in harmless:
             raise InputError(
                 f"{name}={value} changes what is computed, and no run would say so: unset it. {PRECISION} sets the "
                 "precision, --accumulate the parts of a batch"

@@ -116,6 +116,7 @@ def test_what_only_looks_like_a_launch_is_none(tmp_path: Path) -> None:
         ("ACCELERATE_MIXED_PRECISION", "fp32", "ACCELERATE_MIXED_PRECISION=fp32 must be no, bf16 or fp16"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "STEPS=4 changes what is computed, and no run would say so"),
         ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP=true changes what is computed"),
+        ("NVIDIA_TF32_OVERRIDE", "0", "NVIDIA_TF32_OVERRIDE=0 changes what is computed"),
         ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16", "ONEDNN_DEFAULT_FPMATH_MODE=BF16 changes what is computed"),
     ],
 )

@@ -18,7 +18,7 @@ from harness.tracking.addresses import check, default_uri, exists
 from harness.tracking.local import FILES
 
 T = TypeVar("T")
-DAMAGE = (zipfile.BadZipFile, zlib.error, SafetensorError, EOFError, OSError, KeyError, ValueError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, SafetensorError, EOFError, KeyError, ValueError)
 """What numpy, safetensors and json make of a file that is cut short or torn."""
 
 

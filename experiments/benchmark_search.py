@@ -43,7 +43,7 @@ class Cheap:
         self.num_samples = num_samples
         self.accelerator = launch.accelerator()
         self.dataset = load(self.plan, self.plan.n_real, 0)
-        self.judge, _ = judges.judge(self.dataset, self.plan.tracking_uri, self.accelerator)
+        self.judge, _ = judges.judge(self.dataset, self.plan, self.accelerator)
 
     def __call__(self, trial: optuna.Trial) -> float:
         start = time.process_time()

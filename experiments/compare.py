@@ -8,7 +8,7 @@ comparison. A generator whose finished run the store already has is not trained 
 from it only in how it is sampled takes over its weights.
 """
 
-from harness import cli, tracking
+from harness import cli, forking, tracking
 from harness.plans import ComparisonPlan, Hyperparameters
 
 
@@ -17,6 +17,7 @@ def main(
     hyperparameters: Hyperparameters = Hyperparameters(),  # pyright: ignore[reportInvalidTypeForm]
 ) -> int:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
+    forking.begin()
     from harness.comparison import compare
 
     compare(plan, hyperparameters)

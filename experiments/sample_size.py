@@ -53,7 +53,7 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
     dataset = load(settings, settings.n_real, settings.seed)
     samples = arms.generator_arm(settings.samples or "", settings.tracking_uri).samples
     assert samples is not None
-    judge, _ = judges.judge(dataset, settings.tracking_uri, accelerator)
+    judge, _ = judges.judge(dataset, settings, accelerator)
     reference, unseen = evaluation.halves(dataset, settings.seed)
     # A classifier that is tested on the test images is taught by others.
     sets = (("samples", samples, samples), ("real", unseen, dataset.train))

@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import moves
 from harness.data import Dataset, Images, stratified_order, to_float, to_uint8
 from harness.errors import InputError
 from harness.seeding import generator, normal, uniform
 from harness.tracking import inputs
 
-MAX_ROTATION_DEGREES = 12.0
-MAX_SCALE = 0.12
-MAX_SHIFT = 0.08  # of the image's side
 NOISE_STD = 0.15  # in units of [-1, 1] pixels
 COMMIT = "mlflow.source.git.commit"
 CONTROLS = ("duplicate", "affine", "noise")
@@ -96,18 +94,12 @@ def control(name: str, real: Images, num_images: int, seed: int) -> Images:
 
 def _affine(images: Tensor, draw: np.random.Generator) -> Tensor:
     """A rotation, a scale and a shift of its own for each image [n, C, H, W]; no flips: digits have a side."""
-    unit = uniform(draw, 4, len(images)) * 2 - 1
-    angle = unit[0] * math.radians(MAX_ROTATION_DEGREES)
-    scale = 1 + unit[1] * MAX_SCALE
-    shift = unit[2:] * 2 * MAX_SHIFT  # the grid's side is 2
-    cos, sin = angle.cos() / scale, angle.sin() / scale
-    maps = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    where = moves.grid(uniform(draw, 4, len(images)).T, images)
     background = images.amin()
     edges = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], -1)
     # Beside a digit is black; beside a photograph or a drawing on white what is at its edge.
     padding = "zeros" if edges.median() == background else "border"
-    return F.grid_sample(images - background, grid, padding_mode=padding, align_corners=False) + background
+    return F.grid_sample(images - background, where, padding_mode=padding, align_corners=False) + background
 
 
 def _noise(images: Tensor, draw: np.random.Generator) -> Tensor:

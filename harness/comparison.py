@@ -55,7 +55,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     dataset = load(plan, None, seed=0)
     say_notes(dataset)
     parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
-             *identities.of_cas(plan))  # fmt: skip
+             *identities.of_scoring(plan))  # fmt: skip
     identity = identities.digest(*parts)
     with engine.opened(plan) as workers, driving(f"comparison {plan.name} {identity[:8]}"):
         parent = _parent(plan, hyperparameters, identity)

@@ -29,7 +29,6 @@ from harness.training import Batches, shown, train
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-JUDGE = classifier.Config(steps=1400)
 JUDGE_SEED = 0
 KID_SUBSETS, KID_SUBSET = 50, 1000
 MINIMUM = 10  # images in a reference, and in what is measured by it
@@ -55,27 +54,38 @@ def image_shape(dataset: Dataset) -> ImageShape:
     return ImageShape(*dataset.train.shape, dataset.num_classes)
 
 
-def judge_key(dataset: Dataset) -> str:
+def judge_config(dataset: Dataset, steps: int | None) -> classifier.Config:
+    """The judge's size and training, by the images' colours; of so many steps."""
+    if dataset.train.shape[0] > 1:
+        config = classifier.Config(steps=steps or 3600, batch_size=128, augment=True)
+    else:
+        config = classifier.Config(steps=steps or 1400)
+    return classifier.sized(config, image_shape(dataset))
+
+
+def judge_key(dataset: Dataset, steps: int | None) -> str:
     """What a judge is of, 16 hexadecimal digits: equal ones may judge for one another."""
-    return hashlib.sha256(f"{dataset.train.digest}{JUDGE}{numerics.VERSION}".encode()).hexdigest()[:16]
+    parts = f"{dataset.train.digest}{judge_config(dataset, steps)}{numerics.VERSION}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def train_judge(dataset: Dataset) -> Classifier:
+def train_judge(dataset: Dataset, steps: int | None) -> Classifier:
     """The judge of a data set: a classifier trained on all training images; it never sees the test split.
 
     By this process alone, so that its weights do not depend on how many there are.
     """
-    model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
+    config = judge_config(dataset, steps)
+    model = classifier.build(config, image_shape(dataset), JUDGE_SEED)
     model.prepare(None)
-    batches = Batches((dataset.train, JUDGE.batch_size), seed=JUDGE_SEED)
-    for _ in shown(train(model, batches, JUDGE.steps), "judge", JUDGE.steps, batches.size):
+    batches = Batches((dataset.train, config.batch_size), seed=JUDGE_SEED)
+    for _ in shown(train(model, batches, config.steps), "judge", config.steps, batches.size):
         pass
-    return model
+    return model.eval()
 
 
 def restore_judge(dataset: Dataset, weights: Mapping[str, Tensor]) -> Classifier:
     """The judge of a data set from its weights, ready to predict."""
-    model = classifier.build(JUDGE, image_shape(dataset), JUDGE_SEED)
+    model = classifier.build(judge_config(dataset, None), image_shape(dataset), JUDGE_SEED)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -146,7 +146,7 @@ class _Judging:
     """The judge of a data set and its digest, from the moment that a score first needs it."""
 
     def __init__(self, dataset: Dataset, settings: Single, accelerator: Accelerator) -> None:
-        self._found = functools.cache(lambda: judges.judge(dataset, settings.tracking_uri, accelerator))
+        self._found = functools.cache(lambda: judges.judge(dataset, settings, accelerator))
 
     def __call__(self) -> tuple[Classifier, str]:
         return self._found()
@@ -329,13 +329,14 @@ def classify(
     accelerator = launch.accelerator(settings.process_timeout)
     experiment = settings.experiment_name or "classifiers"
     _check_store(settings, experiment, accelerator)
-    judge, judge_digest = judges.judge(dataset, settings.tracking_uri, accelerator)
+    judge, judge_digest = judges.judge(dataset, settings, accelerator)
     if arm.samples is not None and arm.samples.shape != dataset.real.shape:
         raise InputError(
             f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
             f"give a generator's run on {dataset.name}"
         )
     cell = identities.of_classifier(arm, config, settings, dataset, accelerator)
+    model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
     with tracking.run(
         experiment,
         f"classifier {arm.title} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
@@ -345,7 +346,7 @@ def classify(
         | ({"generator_commit": arm.commit} if arm.commit else {})
         | ({"variant": arm.variant} if arm.variant else {})
         | dict(tags or {}),
-        params=records.params(config, settings, dataset, accelerator),
+        params=records.params(model.config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
@@ -359,7 +360,6 @@ def classify(
             if not arm.variant:  # the whole set's figures are those of the sweep's other end
                 unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
                 known |= _measured(unknown, judge, arm.samples, dataset, settings, accelerator)
-        model = classifier.build(config, evaluation.image_shape(dataset), settings.seed)
         model.prepare(accelerator)
         sources = classifier.mixture(config, dataset.real, arm.samples)
         batches = Batches(*sources, seed=settings.seed, accelerator=accelerator)

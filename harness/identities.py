@@ -35,7 +35,7 @@ def of_generator(
 ) -> dict[str, Any]:
     """What a generator's run is: equal ones give equal sample sets, so none is trained twice."""
     measured = [] if settings.test and measures == MEASURES else [*measures, settings.test]
-    measured += [*of_cas(settings), *dataset.contents]  # of the judge's training and of the test
+    measured += [*of_scoring(settings), *dataset.contents]  # of the judge's training and of the test
     return {
         "method": method,
         **dataclasses.asdict(config),
@@ -48,9 +48,10 @@ def of_generator(
     }
 
 
-def of_cas(settings: Common) -> list[str]:
-    """By what other classifier than usual CAS is measured."""
-    return [] if settings.cas_steps == Common.cas_steps else [f"cas after {settings.cas_steps} steps"]
+def of_scoring(settings: Common) -> list[str]:
+    """By what other classifiers than usual samples are scored."""
+    usual = {"cas": (settings.cas_steps, Common.cas_steps), "judge": (settings.judge_steps, None)}
+    return [f"{name} after {steps} steps" for name, (steps, default) in usual.items() if steps != default]
 
 
 def of_training(identity: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def of_classifier(
         accelerator.mixed_precision,
         numerics.VERSION,
         *([] if settings.test else ["validation alone"]),
-        *of_cas(settings),
+        *of_scoring(settings),
         *([arm.variant] if arm.variant else []),
         *dataset.contents,
     )

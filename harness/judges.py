@@ -6,6 +6,7 @@ not be one judge.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 from pathlib import Path
@@ -17,35 +18,42 @@ from safetensors.torch import load_file
 from harness import evaluation, launch, locks, numerics, tracking
 from harness.errors import InputError
 from harness.tracking import OUTPUTS, inputs
+from harness.tracking.addresses import default_uri, portable, shown
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from harness.classifier import Classifier
     from harness.data import Dataset
+    from harness.settings import Common
 
 JUDGES = OUTPUTS / "judges"
 TRAINING_S = 3600.0
 """For which a process waits while another one trains the judge."""
 
 
-def judge(dataset: Dataset, tracking_uri: str | None, accelerator: Accelerator) -> tuple[Classifier, str]:
+def judge(dataset: Dataset, settings: Common, accelerator: Accelerator) -> tuple[Classifier, str]:
     """The judge of a data set on every process, and its weights' digest.
 
     The main process takes it from `outputs/judges`, else from the store, else trains it and logs it as a run.
     """
     weights = None
     if accelerator.is_main_process:
-        kept = path(dataset)
+        kept = path(dataset, settings)
         with locks.held(kept.with_suffix(".lock"), TRAINING_S):
-            weights = _kept(kept) or _of_the_store(dataset, tracking_uri, kept) or _trained(dataset, tracking_uri, kept)
+            weights = _kept(kept) or _of_the_store(dataset, settings, kept) or _made(dataset, settings, kept)
     model = evaluation.restore_judge(dataset, launch.agreed(weights, accelerator))
     return model.to(accelerator.device), evaluation.weights_digest(model)
 
 
-def path(dataset: Dataset) -> Path:
-    """Where this folder keeps the judge of a data set."""
-    return JUDGES / f"{dataset.name}-{evaluation.judge_key(dataset)}.safetensors"
+def path(dataset: Dataset, settings: Common) -> Path:
+    """Where this folder keeps the judge of a data set that a store has."""
+    store = shown(portable(settings.tracking_uri or default_uri()))
+    return JUDGES / hashlib.sha256(store.encode()).hexdigest()[:8] / _name(dataset, settings)
+
+
+def _name(dataset: Dataset, settings: Common) -> str:
+    return f"{dataset.name}-{evaluation.judge_key(dataset, settings.judge_steps)}.safetensors"
 
 
 def _kept(path: Path) -> dict | None:
@@ -56,42 +64,49 @@ def _kept(path: Path) -> dict | None:
         return None
 
 
-def _of_the_store(dataset: Dataset, tracking_uri: str | None, path: Path) -> dict | None:
+def _of_the_store(dataset: Dataset, settings: Common, path: Path) -> dict | None:
     """The oldest judge of the store, if it has one and answers."""
     try:
-        found = inputs.find_finished("judge_key", evaluation.judge_key(dataset), tracking_uri)
+        key = evaluation.judge_key(dataset, settings.judge_steps)
+        found = inputs.find_finished("judge_key", key, settings.tracking_uri)
         if not found:
             return None
-        weights = load_file(inputs.fetch(found[-1], "judge/weights.safetensors", tracking_uri))
+        weights = load_file(inputs.fetch(found[-1], "judge/weights.safetensors", settings.tracking_uri))
     except (InputError, safetensors.SafetensorError):  # it is away, or has not got what it should: no reason to end
         return None
     return _keep(weights, path)
 
 
-def _trained(dataset: Dataset, tracking_uri: str | None, path: Path) -> dict:
+def _made(dataset: Dataset, settings: Common, path: Path) -> dict:
+    """A judge for a store that has none: of another store, if this folder has worked with one, else trained."""
+    config = evaluation.judge_config(dataset, settings.judge_steps)
     with tracking.run(
         "classifiers",
         f"judge {dataset.name}",
         tags={
             "kind": "judge",
             "dataset": dataset.name,
-            "judge_key": evaluation.judge_key(dataset),
+            "judge_key": evaluation.judge_key(dataset, settings.judge_steps),
             "numerics": numerics.VERSION,
         },
-        params=vars(evaluation.JUDGE) | {"dataset": dataset.name, "seed": evaluation.JUDGE_SEED},
-        tracking_uri=tracking_uri,
+        params=vars(config) | {"dataset": dataset.name, "seed": evaluation.JUDGE_SEED},
+        tracking_uri=settings.tracking_uri,
     ) as run:
         run.data(f"{dataset.name} train", dataset.train.digest, dataset.name, "training")
-        model = evaluation.train_judge(dataset)
+        elsewhere = (_kept(other) for other in sorted(JUDGES.glob(f"*/{_name(dataset, settings)}")) if other != path)
+        if weights := next(filter(None, elsewhere), None):
+            model = evaluation.restore_judge(dataset, weights)
+        else:
+            model = evaluation.train_judge(dataset, settings.judge_steps)
         run.tags({"judge": evaluation.weights_digest(model)[:16]})
         with tempfile.TemporaryDirectory() as place:
-            weights = Path(place) / "weights.safetensors"
-            evaluation.save_weights(model, weights)
-            run.file(weights, "judge")
+            file = Path(place) / "weights.safetensors"
+            evaluation.save_weights(model, file)
+            run.file(file, "judge")
             run.describe(f"**Judge of {dataset.name}**: trained on all its {len(dataset.train):,} training images.")
-            trained = _keep(load_file(weights), path)
+            made = _keep(load_file(file), path)
     # Another host may have been first: of several the oldest counts, for everybody.
-    return (_of_the_store(dataset, tracking_uri, path) if run.is_sent else None) or trained
+    return (_of_the_store(dataset, settings, path) if run.is_sent else None) or made
 
 
 def _keep(weights: dict, path: Path) -> dict:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import numerics
+from harness import evaluation, numerics
 from harness.data import Dataset
 from harness.settings import Single
 
@@ -42,6 +42,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "cas_steps": settings.cas_steps,
+        "judge_steps": evaluation.judge_config(dataset, settings.judge_steps).steps,
         "world_size": accelerator.num_processes,
         "accumulate": settings.accumulate,
         "device": accelerator.device.type,

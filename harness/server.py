@@ -1,6 +1,6 @@
 """python -m harness.server: MLflow for a team, with passwords, on PostgreSQL, artifacts through the server.
 
-It listens on loopback; README says what stands before it for TLS and a public address.
+It listens on loopback; harness/tracking/README.md says what stands before it for TLS and a public address.
 """
 
 import base64

@@ -23,14 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import psutil
 import torch
 
-from harness import launch, numerics, signals, tracking
+from harness import forking, launch, numerics, signals, tracking
 from harness.errors import Pruned
 from harness.tracking import local
 
@@ -190,7 +189,7 @@ def _process(folder: Path) -> Iterator[_Process]:
         started = subprocess.Popen([sys.executable, "-m", "harness.tasks", str(folder)], start_new_session=True)
         process = _Process(started.pid, started.poll)
     else:
-        forked = server().Process(target=_be, args=(folder,), daemon=False)
+        forked = forking.server().Process(target=_be, args=(folder,), daemon=False)
         forked.start()
         assert forked.pid
         process = _Process(forked.pid, lambda: forked.exitcode)
@@ -212,12 +211,6 @@ def devices() -> list[str]:
     if DEVICES in os.environ:
         return [name for name in os.environ[DEVICES].split(",") if name]
     return [str(number) for number in range(torch.cuda.device_count())]
-
-
-def server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.preloaded"])
-    return context
 
 
 # --- The process of a task -------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def check(plan: Plan) -> dict[str, Any]:
         "space": {name: str(found) for name, found in spaces.narrowed(config, plan.space, fixed).items()},
         "pruner": plan.prunes,
         "classifier": dataclasses.asdict(plan.classifier),
-        **({"cas_steps": plan.cas_steps} if identities.of_cas(plan) else {}),
+        **({"scored by": ", ".join(scoring)} if (scoring := identities.of_scoring(plan)) else {}),
     }
 
 

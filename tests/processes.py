@@ -21,7 +21,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
-from harness import locks, tasks
+from harness import forking, locks
 from harness.tracking import calls
 
 ROOT = Path(__file__).parent.parent
@@ -73,13 +73,14 @@ def quick(script: str, *flags: str) -> list[str]:
 def fill(outputs: Path) -> None:
     """In a process of its own: make a folder `outputs` with a store without a run and the digits' judge."""
     from harness import data, evaluation, judges, tracking
+    from harness.settings import Common
 
     dataset, aside = data.load("digits"), outputs.with_name("making")
     aside.mkdir()
     tracking.client(f"sqlite:///{aside}/mlflow.db").search_experiments()
-    weights = aside / judges.path(dataset).relative_to(judges.OUTPUTS)
-    weights.parent.mkdir()
-    evaluation.save_weights(evaluation.train_judge(dataset), weights)
+    weights = aside / judges.path(dataset, Common()).relative_to(judges.OUTPUTS)
+    weights.parent.mkdir(parents=True)
+    evaluation.save_weights(evaluation.train_judge(dataset, Common.judge_steps), weights)
     aside.rename(outputs)
 
 
@@ -175,7 +176,7 @@ def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str])
         if not {"--workers", "--cluster"} & {*argv}:
             # One task at a time is forked from here, where all that it needs is imported: a fork server of its own
             # would take seconds. Tests of tasks and engines have the real one.
-            tasks.server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
+            forking.server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
         if argv[0].endswith(".py"):
             runpy.run_path(argv[0], run_name="__main__")
         else:

@@ -27,6 +27,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+CLASSIFIERS = {
+    "plain": classifier.Config(batch_size=BATCH),
+    "residual": classifier.Config(batch_size=BATCH, width=8, augment=True),
+}
+
+
 class Doubles(Batches):
     """Batches in float64."""
 
@@ -52,6 +58,17 @@ def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerat
         torch.set_default_dtype(torch.float32)
 
 
+def taught(config: classifier.Config, accelerator: Accelerator) -> dict[str, Any]:
+    """The float32 gradients of a classifier's first step, and its weights after it."""
+    model = classifier.build(config, ImageShape(1, 8, 8, 10), seed=0)
+    model.prepare(accelerator)
+    batches = Batches((data.load("digits", n_real=200).real, BATCH), seed=0, accelerator=accelerator)
+    for _ in train(model, batches, 1):
+        pass
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    return {"gradients": gradients, "weights": model.state_dict()}
+
+
 def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
     """Per variant: float32 gradients of the first step, weights after STEPS, and the digest of samples; scores."""
     found = {}
@@ -69,6 +86,7 @@ def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
             "samples": samples.digest,
         }
     judge = classifier.build(classifier.Config(), ImageShape(1, 8, 8, 10), seed=0).eval()
+    found |= {name: taught(config, accelerator) for name, config in CLASSIFIERS.items()}
     found["scores"] = evaluation.conditional_accuracy(judge, data.load("digits", n_real=1001).real, 10, accelerator)
     return found
 

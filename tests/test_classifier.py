@@ -1,13 +1,19 @@
 """The classifier's scores against scikit-learn, and the make-up of its batches."""
 
+import dataclasses
+import os
+import tarfile
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn import metrics
 
-from harness import arms, classifier, data
+from harness import arms, classifier, data, evaluation, moves
 from harness.data import Images
 from harness.errors import InputError
 from harness.methods import ImageShape
+from harness.seeding import Draws
 from harness.training import Batches, train
 
 DIGITS = data.load("digits", n_real=400)
@@ -49,6 +55,61 @@ def test_it_learns_the_digits() -> None:
         pass
     predicted = classifier.predict(model.eval(), DIGITS.validation.images)
     assert classifier.scores(predicted, DIGITS.validation.labels, 10)["accuracy"] > 0.9
+
+
+def test_a_residual_network_learns_moved_digits() -> None:
+    """The size of images in colour, on grey ones."""
+    config = classifier.Config(steps=100, batch_size=128, width=8, augment=True)
+    model = classifier.build(config, ImageShape(1, 8, 8, 10), seed=0)
+    model.prepare(None)
+    for _ in train(model, Batches((DIGITS.real, 128), seed=0), config.steps):
+        pass
+    predicted = classifier.predict(model.eval(), DIGITS.validation.images)
+    assert classifier.scores(predicted, DIGITS.validation.labels, 10)["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(("channels", "asked", "width"), [(1, None, 0), (3, None, 24), (3, 0, 0), (1, 16, 16)])
+def test_the_size_is_by_the_colours_or_as_asked(channels: int, asked: int | None, width: int) -> None:
+    config, shape = classifier.Config(width=asked, depth=2), ImageShape(channels, 12, 12, 5)
+    model = classifier.build(config, shape, seed=0)
+    assert model.config.width == width
+    kernels = [module for module in model.modules() if isinstance(module, classifier.Kernel)]
+    assert len(kernels) == (9 if width else 0)
+    assert model(torch.zeros(2, channels, 12, 12)).shape == (2, 5)
+
+
+def test_moves_are_of_the_image_and_its_step() -> None:
+    """Each image has its own, in colour a reflection of half of them; an edge of one colour stays without a seam."""
+    draws = Draws(0, "train", 3, 400, slice(0, 400), torch.device("cpu"))
+    ramp = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
+    found = moves.moved(ramp, draws)
+    rising = (found[..., -1] > found[..., 0]).float().mean((1, 2))
+    assert rising.mean() == pytest.approx(0.5, abs=0.1)
+    assert {*found[0, 0, 0].tolist()} <= {*ramp[0, 0, 0].tolist()}  # whole pixels
+    assert (moves.moved(ramp[:, :1], draws)[..., -1] > 0).all()
+    assert torch.equal(moves.moved(ramp[100:200], dataclasses.replace(draws, share=slice(100, 200))), found[100:200])
+    white = torch.ones(400, 3, 16, 16)
+    assert torch.allclose(moves.moved(white, draws), white)
+
+
+def test_who_was_trained_on_reflections_tells_by_both() -> None:
+    config, images = classifier.Config(width=8, augment=True), torch.rand(4, 3, 8, 8)
+    model = classifier.build(config, ImageShape(3, 8, 8, 5), seed=0).eval()
+    assert torch.allclose(model.judged(images), model.judged(images.flip(3)), atol=1e-6)
+    assert not torch.allclose(model(images), model(images.flip(3)), atol=1e-6)
+    grey = classifier.build(config, ImageShape(1, 8, 8, 5), seed=0).eval()
+    assert torch.equal(grey.judged(images[:, :1]), grey(images[:, :1]))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_judge_of_photographs_is_worth_its_name(tmp_path: Path) -> None:
+    """CIFAR-10 as a folder of JPEG files."""
+    with tarfile.open(Path(os.environ["HARNESS_DATA_ROOT"]) / "cifar10-jpeg.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    dataset = data.load(f"folder:{tmp_path}")
+    judge = evaluation.train_judge(dataset, None)
+    assert classifier.scores(classifier.predict(judge, dataset.test.images), dataset.test.labels, 10)["accuracy"] > 0.85
 
 
 def test_all_arms_of_a_seed_start_from_the_same_weights() -> None:

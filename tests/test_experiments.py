@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,8 +245,10 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
         pytest.param(2, (), marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )
-def test_the_missions_own_command(world: int, flags: tuple[str, ...], tmp_path: Path) -> None:
-    """`accelerate launch experiments/ddpm.py` in an empty folder: one run with its figures and pictures."""
+def test_the_missions_own_command(world: int, flags: tuple[str, ...], tmp_path: Path, empty_outputs: Path) -> None:
+    """`accelerate launch experiments/ddpm.py`: one run with its figures and pictures; without flags in a new folder."""
+    if flags:
+        shutil.copytree(empty_outputs, tmp_path / "outputs")
     several = ("--multi_gpu", "--num_processes", "2", "--main_process_port", "0") if world > 1 else ()
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *several, str(ROOT / "experiments/ddpm.py"), *flags],

@@ -348,10 +348,9 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
 # --- Few and unequal classes -----------------------------------------------------------------------------
 
 
-def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "JUDGE", classifier.Config(steps=5, batch_size=16))
+def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     dataset, accelerator = load(animals), Accelerator(cpu=True)
-    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset).state_dict())
+    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset, steps=5).state_dict())
     samples = dataset.real[dataset.real.labels < 2]  # of the third class there is none
     figures = evaluation.conditional_accuracy(judge, samples, 3, accelerator)
     assert "samples/conditional_accuracy_class_2" not in figures
@@ -364,12 +363,11 @@ def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path, monkeypa
     assert pictures.grid(dataset.test.images[:7], columns=3).shape == (3 * 9 * 2, 3 * 9 * 2, 3)
 
 
-def test_flat_images_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "JUDGE", classifier.Config(steps=5, batch_size=16))
+def test_flat_images_are_no_error(tmp_path: Path) -> None:
     for number in range(120):
         save(Image.new("L", (8, 8), 90 * (number % 2)), tmp_path / "ab"[number % 2] / f"{number:03}.png")
     dataset = load(tmp_path)
-    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset).state_dict())
+    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset, steps=5).state_dict())
     figures = evaluation.quality(judge, dataset.real, dataset, seed=0)
     assert "quality/sharpness" not in figures
     assert all(np.isfinite(list(figures.values())))

@@ -1,6 +1,7 @@
 """Every method that stands in the folder: it learns, it draws what was asked for, it is found by its file."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -157,12 +158,14 @@ def test_unknown_methods_are_refused_with_the_known() -> None:
         methods.find("flow")
 
 
-def test_a_new_file_is_found_without_registration(tmp_path: Path) -> None:
-    """One more file in a copy of the project: the comparison offers it with its flags."""
+def test_the_houses_page_shows_a_generator_that_is_found_without_registration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its example as one more file: the comparison offers its flags, and it learns the digits' means."""
+    _, example, *_ = re.split(r"```(?:python)?\n", (ROOT / "harness" / "README.md").read_text())
     for folder in ("harness", "experiments"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    source = (tmp_path / "harness/methods/vae.py").read_text()
-    (tmp_path / "harness/methods/flow.py").write_text(source)
+    (tmp_path / "harness/methods/mean.py").write_text(example)
     told = subprocess.run(
         [sys.executable, "experiments/compare.py", "--help"],
         cwd=tmp_path,
@@ -171,4 +174,13 @@ def test_a_new_file_is_found_without_registration(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "--flow.latent-size" in told.stdout
+    assert "--mean.noise" in told.stdout
+
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "harness/methods")])
+    assert "mean" in methods.names()
+    monkeypatch.setitem(VARIANTS, "mean", {})
+    model, _ = trained("mean")
+    labels = torch.arange(10)
+    means = torch.stack([data.to_float(DIGITS.real.images[DIGITS.real.labels == label]).mean(0) for label in labels])
+    drawn = model.sample(labels, Draws(0, "sample", 0, 10, slice(0, 10), CPU))
+    assert (drawn - means).square().mean() < 0.05

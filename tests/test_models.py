@@ -70,7 +70,7 @@ def drawn(model: Any, labels: list[int], seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def served(runs: list[str], place: Path) -> Iterator[str]:
-    """The address of the champion, served as README.md says."""
+    """The address of the champion, served as harness/tracking/README.md says."""
     assert runs
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

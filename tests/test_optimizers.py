@@ -20,7 +20,7 @@ shape, digits = ImageShape(1, 8, 8, 10), data.load("digits", n_real=100)
 for name, options in {trained!r}.items():
     torch.manual_seed(0)
     method = classifier.Classifier if name == "classifier" else methods.find(name)
-    config = classifier.Config() if name == "classifier" else method.Config(**options)
+    config = (classifier if name == "classifier" else method).Config(**options)
     model = method(config, shape)
     model.prepare(Accelerator(cpu=True))
     for step, metrics in training.train(model, training.Batches((digits.real, 32), seed=0), 2):
@@ -48,7 +48,7 @@ def two_steps(trained: dict[str, dict], **settings: str) -> list[str]:
 def trajectory(kind: type[torch.optim.Optimizer], **options: object) -> tuple[list[torch.Tensor], dict]:
     """The weights after each of six steps, saved and gone on with in between; and the last state."""
     draw = torch.Generator().manual_seed(0)
-    net = torch.nn.Linear(7, 5)
+    net = torch.nn.Linear(7, 5, bias="Muon" not in kind.__name__)  # which takes matrices alone
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape, generator=draw))
@@ -83,6 +83,24 @@ def test_the_weights_are_those_of_torchs_optimizer(name: str, options: dict) -> 
     assert our_state["state"].keys() == their_state["state"].keys()
 
 
+def test_muons_weights_are_those_of_torchs_but_for_its_rounding() -> None:
+    """torch's multiplies in bfloat16."""
+    (ours, _), (theirs, _) = (trajectory(kind, momentum=0.9) for kind in (optimizers.Muon, torch.optim.Muon))
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, atol=2e-3, rtol=0)  # a step moves a weight by some 0.01
+
+
+@pytest.mark.parametrize("shape", [(24, 216), (40, 8)])
+def test_an_orthogonal_matrix_has_singular_values_about_1(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = optimizers.orthogonal(matrix)
+    assert found.shape == shape
+    values = torch.linalg.svdvals(found)
+    assert 0.5 < values.min() <= values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(found.flatten(), (left @ right).flatten(), 0) > 0.95
+
+
 def test_hooks_are_called() -> None:
     """As accelerate's scaler and torch's profiler expect of an optimizer."""
     weight = torch.nn.Parameter(torch.ones(2))
@@ -97,7 +115,9 @@ def test_hooks_are_called() -> None:
 
 
 def test_a_training_imports_neither_the_compiler_nor_what_it_does_not_use() -> None:
-    *losses, imported = two_steps({"vae": {}, "gan": {"loss": "wgan-gp"}, "ddpm": {"num_steps": 20}, "classifier": {}})
+    *losses, imported = two_steps(
+        {"vae": {}, "gan": {"loss": "wgan-gp"}, "ddpm": {"num_steps": 20}, "classifier": {"width": 8}}
+    )
     assert len(losses) == 8
     assert imported == "imported:"
 

@@ -68,6 +68,18 @@ def test_weights_and_gradients_are_those_of_one_process(variant: str, several: l
     assert_equal_but_for_rounding(several[0][variant], one[variant])
 
 
+@pytest.mark.parametrize("name", list(ranks.CLASSIFIERS))
+def test_a_classifier_is_taught_as_by_one_process(name: str, several: list, one: dict) -> None:
+    """Moved images and norms by image included; what an optimizer makes of equal gradients is equal."""
+    for key, gradient in several[0][name]["gradients"].items():
+        largest = one[name]["gradients"][key].abs().max().item()
+        torch.testing.assert_close(gradient, one[name]["gradients"][key], atol=1e-5 * max(largest, 0.01), rtol=0)
+    for found in several[1:]:
+        assert all(
+            torch.equal(found[name]["weights"][key], weight) for key, weight in several[0][name]["weights"].items()
+        )
+
+
 @pytest.mark.parametrize("variant", list(ranks.VARIANTS))
 def test_a_sample_set_is_that_of_one_process(variant: str, several: list, one: dict) -> None:
     assert {found[variant]["samples"] for found in several} == {one[variant]["samples"]}

@@ -16,9 +16,10 @@ import processes
 import pytest
 from optuna.trial import TrialState
 
-from harness import data, evaluation, locks, methods, spaces, studies, tracking, trials, tuning
+from harness import data, judges, locks, methods, spaces, studies, tracking, trials, tuning
 from harness.errors import InputError
 from harness.methods import ddpm, gan, vae
+from harness.settings import Common
 from harness.tasks import Talk
 from harness.tracking import local
 from harness.trials import Plan
@@ -223,8 +224,8 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_study_goes_on(place
 def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Path, forked: Callable) -> None:
     command = ("vae", *TINY, "--steps", "300", "--epochs", "1000", "--objectives", "conditional_accuracy", "--pruner",
                "none", "--trials", "2", "--workers", "2", "--confirm-seeds", "0", "--name", "stopped")  # fmt: skip
-    judge = evaluation.judge_key(data.load("digits"))
-    with locks.held(place / f"outputs/judges/digits-{judge}.lock", 60) as gate:  # no trial ends before it has the judge
+    lock = place / judges.path(data.load("digits"), Common()).with_suffix(".lock")
+    with locks.held(lock, 60) as gate:  # no trial ends before it has the judge
         assert gate is not None
         (running,) = processes.start(place, "tune.py", *command)
         processes.until(lambda: _train(place, "stopped") == 2)

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis import accuracy_table, pages, runs, statistics
-from analysis.accuracy_table import BASELINE
+from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
@@ -34,6 +34,8 @@ from harness import cli
 GAIN_HEADINGS = (
     "n_real", "method", "n", "accuracy, %", "gain, points", "gain by bootstrap-t, points", "real images worth",
 )  # fmt: skip
+SCALE = "affine"
+"""The control beside which each generator's gains are drawn."""
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
 
 
@@ -59,7 +61,7 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
             "low_data_gains": (gains_shown(gained, gain_notes(arms)), gained),
             "low_data_iqm": (iqms_shown(summed, iqm_notes(summed)), summed),
         },
-        pictures={"low_data": (plot(accuracy_table.pairs(arms)), "Learning curve of each arm, with 95 % intervals")},
+        pictures={"low_data": (plot(gained), "Gain by the number of real images, with 95 % intervals")},
     )
 
 
@@ -216,34 +218,39 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 # The picture
 
 
-def plot(paired: pd.DataFrame) -> Figure:
-    """Test error by the number of real images, both axes logarithmic: a line with 95 % band per arm. From `pairs`."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+def plot(gained: pd.DataFrame) -> Figure:
+    """Gains by the number of real images: a panel for each generator, with `affine` for scale; then the controls.
 
-    errors = paired.assign(error_percent=100 - paired["augmented_percent"])
-    arms = errors["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
-    sizes = sorted(errors["n_real"].unique())
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-    panel = figure.subplots()
-    if errors.empty:
-        return figure
-    sns.lineplot(
-        errors, x="n_real", y="error_percent", hue="method", hue_order=arms, style="method", style_order=arms,
-        dashes=False, markers=True, palette=sns.color_palette("colorblind", len(arms)), errorbar=accuracy_table.ends,
-        err_kws={"alpha": 0.12, "linewidth": 0}, ax=panel,
-    )  # fmt: skip
-    panel.set_xscale("log")
-    panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes])
-    panel.xaxis.set_minor_locator(NullLocator())
-    shown = errors.loc[errors["error_percent"] > 0, "error_percent"]
-    if len(shown):  # the lower end of a band may be below zero, which has no place on this axis
-        panel.set_yscale("log")
-        panel.set_ylim(0.8 * shown.min(), 1.25 * shown.max())
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter(NullFormatter())
-    panel.set(xlabel="real images", ylabel="test error [%]")
-    sns.despine(ax=panel)
+    From `gains`; bands are its t intervals. Gains are linear up to a point and logarithmic beyond.
+    """
+    arms = gained[gained["method"] != BASELINE]
+    names = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
+    generators = [name for name in names if name not in CONTROLS and not name.endswith(runs.FILTERED)]
+    shown = [[SCALE, name, f"{name}{runs.FILTERED}"] for name in generators] + [list(CONTROLS)]
+    shown = [[name for name in panel if name in names] for panel in shown]
+    shown = [panel for panel in shown if set(panel) - {SCALE}] or [names]
+    figure = Figure(figsize=(2.6 * len(shown) + 0.6, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    sizes = sorted(arms["n_real"].unique())
+    for panel, methods in zip(panels, shown, strict=True):
+        panel.axhline(0, color="black", linewidth=0.8)
+        others = iter(sns.color_palette("colorblind"))
+        for method in methods:
+            own = arms[arms["method"] == method].sort_values("n_real")
+            color = "grey" if method == SCALE else next(others)
+            panel.plot(own["n_real"], own["gain_points"], "o-", markersize=4, color=color, label=method)
+            panel.fill_between(
+                own["n_real"], own["gain_low_points"], own["gain_high_points"], color=color, alpha=0.2, linewidth=0
+            )
+        panel.legend(frameon=False, fontsize="small")
+        panel.set_xscale("log")
+        panel.set_yscale("symlog", linthresh=1)
+        panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes], rotation=45)
+        panel.minorticks_off()
+        panel.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
+        sns.despine(ax=panel)
+    panels[0].set_ylabel("gain in accuracy [points]")
+    figure.supxlabel("real images", fontsize="medium")
     return figure
 
 

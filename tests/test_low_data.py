@@ -138,8 +138,8 @@ def test_few_seeds_of_few_tasks_have_no_bootstrap_interval(seeds: int, tasks: in
 
 def test_one_seed_gives_means_and_claims_nothing_else() -> None:
     arms = known_cells(sweeps=False).query("seed == 0")
-    low_data.plot(accuracy_table.pairs(arms))
     gains = low_data.gains(arms)
+    low_data.plot(gains)
     ends = ["gain_low_points", "bootstrap_low_points", "accuracy_low_percent", "worth_low_images"]
     assert gains[ends].isna().all(axis=None)
     assert gains["gain_points"].notna().sum() == 15
@@ -212,11 +212,17 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 # The picture
 
 
-def test_the_picture_has_a_line_per_arm_and_its_band() -> None:
-    figure = low_data.plot(accuracy_table.pairs(known_cells(sweeps=False)))
-    (panel,) = figure.axes
-    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
-    assert [text.get_text() for text in panel.get_legend().get_texts()] == list(RIGHT[100])
-    assert len(panel.collections) == len(RIGHT[100])  # bands
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["100", "1,000", "10,000"]
-    assert 0 < panel.get_ylim()[0] < 0.8
+def test_the_picture_has_a_panel_per_generator_with_a_control_for_scale() -> None:
+    gains = low_data.gains(known_cells(sweeps=False))
+    panels = low_data.plot(gains).axes
+    labels = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in panels]
+    named = {method for panel in labels for method in panel}
+    assert named == set(RIGHT[100]) - {"none"}
+    assert all(panel[0] == "affine" for panel in labels[:-1])  # the last has the controls
+    for panel, methods in zip(panels, labels, strict=True):
+        assert (panel.get_xscale(), panel.get_yscale()) == ("log", "symlog")
+        assert len(panel.collections) == len(methods)  # bands
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["100", "1,000", "10,000"]
+        drawn = panel.get_lines()[-1]
+        expected = gains[gains["method"] == methods[-1]].sort_values("n_real")
+        assert drawn.get_ydata().tolist() == expected["gain_points"].tolist()

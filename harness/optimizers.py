@@ -40,9 +40,7 @@ class Muon(_Bare, Optimizer):
     step on processors that cannot, and rounds as each of them does.
     """
 
-    def __init__(
-        self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.1
-    ) -> None:
+    def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float, weight_decay: float = 0.1) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

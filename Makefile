@@ -32,7 +32,7 @@ dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://
 	$(BIN)/optuna-dashboard $(STORAGE) --host 127.0.0.1
 
 server: $(READY)  # for a team: passwords, PostgreSQL; MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator
-	$(BIN)/python -m harness.server
+	$(BIN)/python -m harness.tracking.server
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv

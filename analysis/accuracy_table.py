@@ -154,7 +154,7 @@ def rank(values: pd.Series) -> pd.Series:
     return values.map(lambda method: (first.index(method) if method in first else len(first), method))
 
 
-def partnerless(cells: pd.DataFrame) -> list[tuple[int, str, int]]:
+def missing_pairs(cells: pd.DataFrame) -> list[tuple[int, str, int]]:
     """The (n_real, method, seed) without which a finished cell has no partner, in the order of the table.
 
     For every n_real each arm of the comparison is expected at each seed that any arm has there; where `none` is alone,
@@ -189,7 +189,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
 
 def missing(cells: pd.DataFrame) -> list[str]:
     """The note that names the cells without which others have no partner; none where all are there."""
-    by_arm = groupby(partnerless(cells), key=lambda cell: cell[:2])
+    by_arm = groupby(missing_pairs(cells), key=lambda cell: cell[:2])
     cases = "; ".join(
         f"n_real {n_real}, {method}, {seeds(seed for *_, seed in own)}" for (n_real, method), own in by_arm
     )

@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Besides:
+class ExtraInputs:
     """What some claims need beside the grid."""
 
     weak: Path | None = None
@@ -61,7 +61,7 @@ class Besides:
         return weak, curves.read(self.gradients) if self.gradients else None
 
 
-def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Path("outputs/tables")) -> None:
+def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: Path = Path("outputs/tables")) -> None:
     """Print the claims with their verdicts, and write them as Markdown, CSV and LaTeX.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tabulate import tabulate
 
     from analysis import study_plots, study_reading
-    from harness import confirmation, studies
+    from harness.studies import confirmation, storages
 else:
 
     class _Lazy:
@@ -43,8 +43,8 @@ else:
     special, stats = map(_Lazy, ("scipy.special", "scipy.stats"))
     Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
     study_plots, study_reading = map(_Lazy, ("analysis.study_plots", "analysis.study_reading"))
-    confirmation, studies = map(_Lazy, ("harness.confirmation", "harness.studies"))
+    confirmation, storages = map(_Lazy, ("harness.studies.confirmation", "harness.studies.storages"))
     Axes = ArrayLike = NDArray = Any  # for annotations alone
 
 __all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "sns", "special",
-           "stats", "studies", "study_plots", "study_reading", "tabulate"]  # fmt: skip
+           "stats", "storages", "study_plots", "study_reading", "tabulate"]  # fmt: skip

@@ -26,7 +26,7 @@ from analysis import (
     significance,
     sweeps,
 )
-from analysis.claims import Besides
+from analysis.claims import ExtraInputs
 from analysis.lazily import pd
 from analysis.pages import Section
 from analysis.runs import Source
@@ -47,7 +47,7 @@ PROTOCOL = (
 )
 
 
-def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Path("outputs/report")) -> None:
+def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: Path = Path("outputs/report")) -> None:
     """Write report.html, report.md and all tables and pictures; with --comparison and --rows, add to the file.
 
     Args:
@@ -69,7 +69,7 @@ def main(source: Source = Source(), besides: Besides = Besides(), out: Path = Pa
     print(out / "report.html")
 
 
-def sections(cells: pd.DataFrame, source: Source, besides: Besides, out: Path) -> Iterator[Section]:
+def sections(cells: pd.DataFrame, source: Source, besides: ExtraInputs, out: Path) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
     weak, gradients = besides.read()
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
@@ -77,7 +77,7 @@ def sections(cells: pd.DataFrame, source: Source, besides: Besides, out: Path) -
     for analysis in ANALYSES:
         yield from analysis.sections(cells)
     yield from samples.sections(cells, source, out)
-    yield Section("Every run", tables={"runs": (behind(cells), cells.drop(columns="right", errors="ignore"))})
+    yield Section("Every run", tables={"runs": (provenance_table(cells), cells.drop(columns="right", errors="ignore"))})
 
 
 def provenance(cells: pd.DataFrame) -> list[str]:
@@ -102,7 +102,7 @@ def device_seconds(cells: pd.DataFrame) -> float:
     return float(own + generators[["generator_training_s", "generator_sampling_s"]].fillna(0).to_numpy().sum())
 
 
-def behind(cells: pd.DataFrame) -> Table:
+def provenance_table(cells: pd.DataFrame) -> Table:
     """A row per cell with its runs, commit and data, to which the other tables' rows lead."""
     ordered = cells.sort_values(["n_real", "method", "variant", "seed"])
     columns = ["n_real", "method", "variant", "seed", "accuracy", "run_id", "samples_run", "commit", "data_digest"]

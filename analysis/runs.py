@@ -25,13 +25,13 @@ METRICS = {
     "recall": "test/recall",
     "f1": "test/f1",
     "conditional_accuracy": "samples/conditional_accuracy",
-    "cas": "samples/cas",
+    "cas": "test/cas",
     "generator_training_s": "cost/generator_training_device_seconds",
     "generator_sampling_s": "cost/generator_sampling_device_seconds",
     "classifier_training_s": "cost/training_device_seconds",
 }
 NUM_SYNTHETIC = "params.num_synthetic"
-LATER = {
+OPTIONAL_COLUMNS = {
     "variant": "tags.variant",
     "samples_run": "tags.samples_run",
     "right": "tags.right",
@@ -48,8 +48,8 @@ LATER = {
 }
 """What a cell may have besides, by column."""
 GROUPS = {
-    "metrics.quality/": "quality_",
-    "metrics.floor/": "floor_",
+    "metrics.test/quality/": "quality_",
+    "metrics.test/floor/": "floor_",
     "metrics.test/recall_class_": "recall_class_",
     "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
 }
@@ -84,7 +84,7 @@ def comparison_id(comparison: str | None = None, tracking_uri: str | None = None
     """
     found = tracking.read_runs("tags.kind = 'comparison'", tracking_uri=tracking_uri, columns=[])
     if found.empty:
-        store = tracking.shown(tracking_uri or tracking.default_uri())
+        store = tracking.without_password(tracking_uri or tracking.default_uri())
         raise InputError(f"no comparison in {store}: run experiments/compare.py, or give its --tracking-uri")
     found = found.sort_values("start_time", ascending=False)
     if comparison is None:
@@ -132,7 +132,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     if cells.empty:
         raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
     cells["variant"] = cells["variant"].fillna("")
-    return checked(cells.reindex(columns=list(dict.fromkeys([*cells, *LATER]))))
+    return checked(cells.reindex(columns=list(dict.fromkeys([*cells, *OPTIONAL_COLUMNS]))))
 
 
 def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
         for column in map(str, finished)
         if column.startswith(start)
     }
-    names = {"run_id": "run_id"} | wanted | LATER | grouped
+    names = {"run_id": "run_id"} | wanted | OPTIONAL_COLUMNS | grouped
     cells = pd.DataFrame({name: finished.get(column, absent) for name, column in names.items()})
     cells["variant"] = cells["variant"].astype(object).fillna("").astype(str)
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")

@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from analysis import pages
-from analysis.lazily import Figure, confirmation, optuna, pd, studies, study_plots, study_reading, tabulate
+from analysis.lazily import Figure, confirmation, optuna, pd, storages, study_plots, study_reading, tabulate
 from analysis.tables import folder, seconds
 from harness import cli, tracking
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from analysis.study_reading import Reading
-    from harness.confirmation import Confirmation
+    from harness.studies.confirmation import Confirmation
 
 STEADY_TRIALS = 50
 """Complete trials from which on PED-ANOVA's best tenth has the five trials that its authors ask for."""
@@ -55,8 +55,8 @@ def main(
         out: folder for the files; by default outputs/tables/studies/STUDY
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
-    reading = study_reading.read(studies.read(study, storage))
-    confirmed = confirmation.confirmation(reading.name, studies.open_storage(storage, create=False))
+    reading = study_reading.read(storages.read_study(study, storage))
+    confirmed = confirmation.confirmation(reading.name, storages.open_storage(storage, create=False))
     out = folder(out or Path("outputs/tables/studies") / reading.name.replace("/", "_"))
     paths = write(reading, confirmed, out)
     print(markdown(reading, confirmed), end="")

@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.lazily import optuna, pd
-from harness import studies
-from harness.confirmation import best
 from harness.errors import InputError
-from harness.studies import Direction
+from harness.studies import storages
+from harness.studies.confirmation import best
+from harness.studies.storages import Direction
 
 STATES = ("complete", "pruned", "failed", "stopped", "died", "running", "waiting")
 KEY = (
@@ -62,7 +62,7 @@ class Reading:
 
 def read(study: optuna.Study) -> Reading:
     """What a study holds now. Raises InputError where no trial is complete."""
-    definition = study.user_attrs[studies.DEFINITION]
+    definition = study.user_attrs[storages.DEFINITION]
     winner, front = best(study), study.best_trials  # before the trials: one that ends meanwhile is in neither
     trials = study.get_trials(deepcopy=False)
     parameters = searched(trials, definition.get("space", {}))
@@ -78,7 +78,7 @@ def read(study: optuna.Study) -> Reading:
     return Reading(
         name=study.study_name,
         definition=definition,
-        run_id=study.user_attrs.get(studies.PARENT),
+        run_id=study.user_attrs.get(storages.PARENT),
         attempts=attempts,
         parameters=parameters,
         directions=directions,
@@ -101,7 +101,7 @@ def frame_of(
     """The attempts of all slots, as `Reading` says."""
     latest = max((at for trial in trials for at in (trial.datetime_start, trial.datetime_complete) if at), default=None)
     rows = []
-    for slot, past in studies.by_slot(trials).items():
+    for slot, past in storages.by_slot(trials).items():
         for attempt, trial in enumerate(past, 1):
             done = trial.state == TrialState.COMPLETE  # Optuna gives a pruned one the last it has reported
             values = trial.values if done else [math.nan] * len(objectives)
@@ -113,7 +113,7 @@ def frame_of(
                 | {f"params.{name}": trial.params.get(name) for name in parameters}
                 | {f"objective/{name}": value for name, value in zip(objectives, values, strict=True)}
                 | {"start": trial.datetime_start, "end": end, "duration_s": round(took, 3)}
-                | {"reason": trial.user_attrs.get(studies.REASON), "run_id": trial.user_attrs.get(studies.RUN)}
+                | {"reason": trial.user_attrs.get(storages.REASON), "run_id": trial.user_attrs.get(storages.RUN)}
             )
     frame = pd.DataFrame(rows).sort_values("number", ignore_index=True)
     return frame.astype({f"params.{name}": "Int64" for name, among in parameters.items() if _is_whole(among)})
@@ -129,7 +129,7 @@ def state(trial: FrozenTrial) -> str:
     """One of STATES: FAIL is told apart by what ended it, an error, a signal, or its process's death."""
     if trial.state != TrialState.FAIL:
         return trial.state.name.lower()
-    return "died" if studies.died(trial) else "stopped" if studies.was_stopped(trial) else "failed"
+    return "died" if storages.died(trial) else "stopped" if storages.was_stopped(trial) else "failed"
 
 
 def importances(study: optuna.Study, directions: Mapping[str, Direction]) -> pd.DataFrame:

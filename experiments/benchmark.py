@@ -26,15 +26,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import classifier, cli, data, evaluation, experiment, methods, sampling, tracking
+from harness import cli, methods, tracking
 from harness.bounds import Count, Natural, Seconds
-from harness.data import Images
+from harness.data import datasets
+from harness.data.datasets import Images, ImageShape
 from harness.errors import InputError
-from harness.methods import ImageShape
-from harness.resumable import Progress, resumable
+from harness.evaluation import classifier
+from harness.runs import generators
 from harness.seeding import Draws
 from harness.tracking.writing import Run
-from harness.training import Batch, Batches, train
+from harness.training import sampling
+from harness.training.loop import Batch, Batches, train
+from harness.training.resumable import Progress, train_resumably
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,13 +78,13 @@ class Bench:
 
     plan: Plan
     accelerator: Accelerator
-    dataset: data.Dataset
+    dataset: datasets.Dataset
     shape: ImageShape
 
     def ready(self, method: str, **changes: Any) -> tuple[Any, Batches]:
         """A generator with its default hyperparameters but for `changes`, and the batches that train it."""
         generator: Any = methods.find(method)
-        model = experiment.build(method, generator.Config(steps=FOREVER, **changes), self.shape, seed=0)
+        model = generators.build_generator(method, generator.Config(steps=FOREVER, **changes), self.shape, seed=0)
         model.prepare(self.accelerator)
         return model, self.batches(model.config.batch_size)
 
@@ -107,8 +110,8 @@ def main(plan: Plan = Plan()) -> None:
     accelerator = Accelerator(mixed_precision=plan.precision)
     if accelerator.num_processes > 1:
         raise InputError("the benchmark is for one process; start it with python, not with a launcher")
-    dataset = data.load(plan.dataset, plan.data_root)
-    bench = Bench(plan, accelerator, dataset, evaluation.image_shape(dataset))
+    dataset = datasets.load(plan.dataset, plan.data_root)
+    bench = Bench(plan, accelerator, dataset, dataset.image_shape)
     ddpm, batches = bench.ready("ddpm", guidance=0.0, sampler="dpm-solver++", sampler_steps=EVALUATIONS)
     reference = Reference(ddpm, bench)
     facts = {
@@ -196,7 +199,7 @@ def diffusion(ddpm: Any, reference: Reference, batches: Batches) -> Iterator[Pai
 def drawing(model: sampling.Sampler, batches: Batches) -> Work:
     labels = batches[0].labels
     for index in count():
-        sampling.draw(model, labels, 0, batches.device, index)
+        sampling.draw_images(model, labels, 0, batches.device, index)
         yield len(labels) * EVALUATIONS
 
 
@@ -282,7 +285,7 @@ def data_path(bench: Bench) -> Iterator[Pair]:
     from torchvision.transforms import Compose, Normalize, ToTensor
 
     config = classifier.Config(steps=FOREVER)
-    ours, other = (classifier.build(config, bench.shape, seed=0) for _ in range(2))
+    ours, other = (classifier.build_classifier(config, bench.shape, seed=0) for _ in range(2))
     for model in (ours, other):
         model.prepare(bench.accelerator)
     batches = bench.batches(config.batch_size)
@@ -411,7 +414,7 @@ def tracked_and_bare(method: str, bench: Bench, parent: Run) -> Pair:
         once = closing()
         with opened(resume=child.id) as run:
             start = time.perf_counter()
-            for _ in resumable(Progress(model, bench.accelerator, step=first), batches, done, FOREVER, run):
+            for _ in train_resumably(Progress(model, bench.accelerator, step=first), batches, done, FOREVER, run):
                 pass
             synchronize()
         return (time.perf_counter() - start - once) / (done - first) * 1e3

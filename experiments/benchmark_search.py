@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import tyro
 
-from harness import cli, evaluation, experiment, judges, launch, sampling
+from harness import cli
 from harness.bounds import Count
-from harness.experiment import LOOKS
+from harness.evaluation import quality
 from harness.methods.vae import Config
-from harness.plans import StudyPlan as Plan
-from harness.settings import load
-from harness.training import Batches, train
+from harness.runs import generators, judges
+from harness.runs.generators import LOOKS
+from harness.settings import load_dataset
+from harness.studies.plans import StudyPlan as Plan
+from harness.training import launch, sampling
+from harness.training.loop import Batches, train
 
 if TYPE_CHECKING:
     import optuna
@@ -42,8 +45,8 @@ class Cheap:
         self.plan: Plan = tyro.cli(Plan, args=["vae", "--steps", str(steps), "--objectives", "fid", "--n-real", "200"])
         self.num_samples = num_samples
         self.accelerator = launch.accelerator()
-        self.dataset = load(self.plan, self.plan.n_real, 0)
-        self.judge, _ = judges.judge(self.dataset, self.plan, self.accelerator)
+        self.dataset = load_dataset(self.plan, self.plan.n_real, 0)
+        self.judge, _ = judges.get_judge(self.dataset, self.plan, self.accelerator)
 
     def __call__(self, trial: optuna.Trial) -> float:
         start = time.process_time()
@@ -56,26 +59,26 @@ class Cheap:
         assert self.plan.steps
         import optuna
 
-        from harness.trials import suggested
+        from harness.studies.trials import suggest_values
 
-        config = dataclasses.replace(Config(steps=self.plan.steps), **suggested(self.plan, trial))
-        model = experiment.build("vae", config, evaluation.image_shape(self.dataset), 0)
+        config = dataclasses.replace(Config(steps=self.plan.steps), **suggest_values(self.plan, trial))
+        model = generators.build_generator("vae", config, self.dataset.image_shape, 0)
         model.prepare(self.accelerator)
         batches = Batches((self.dataset.real, config.batch_size), seed=0, accelerator=self.accelerator)
         for step, _ in train(model, batches, config.steps):
             look, rest = divmod((step + 1) * LOOKS, config.steps)
             if rest < LOOKS and 0 < look < LOOKS:
-                trial.report(self._fid(model, experiment.LOOK_IMAGES), look)
+                trial.report(self._fid(model, generators.LOOK_IMAGES), look)
                 if trial.should_prune():
                     raise optuna.TrialPruned
         return self._fid(model, self.num_samples)
 
     def _fid(self, model: Any, num_images: int) -> float:
-        samples, _ = sampling.sample_set(model, num_images, self.dataset.num_classes, 0, self.accelerator)
-        return evaluation.frechet_distance(self.judge, samples, self.dataset.validation)
+        samples, _ = sampling.draw_sample_set(model, num_images, self.dataset.num_classes, 0, self.accelerator)
+        return quality.frechet_distance(self.judge, samples, self.dataset.validation)
 
 
-def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_samples: evaluation.Enough = 1000) -> None:
+def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_samples: quality.Enough = 1000) -> None:
     """Repeat each search and say how soon it has a result of the best tenth.
 
     Args:
@@ -89,7 +92,7 @@ def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_sample
     import pandas as pd
     from optuna.samplers import RandomSampler, TPESampler
 
-    from harness.trials import PRUNERS
+    from harness.studies.trials import PRUNERS
 
     samplers = {"tpe": TPESampler, "random": RandomSampler}
     torch.set_num_threads(1)

@@ -8,8 +8,9 @@ RUN is the id of a generator's run (experiments/ddpm.py prints it).
 
 from dataclasses import dataclass
 
-from harness import classifier, cli, tracking
-from harness.settings import Single, load, say_notes
+from harness import cli, tracking
+from harness.evaluation import classifier
+from harness.settings import Single, load_dataset, print_notes
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Settings(Single):
 
 def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> int:
     """Train one classifier on an arm's images, score it on the test split, log it."""
-    from harness import arms, experiment
+    from harness.runs import arms, classifiers
 
-    dataset = load(settings, settings.n_real, settings.seed)
-    say_notes(dataset)
+    dataset = load_dataset(settings, settings.n_real, settings.seed)
+    print_notes(dataset)
     if settings.samples:
         arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:
         arm = arms.control_arm(settings.arm, dataset, settings.num_synthetic, settings.seed)
-    experiment.classify(arm, config, settings, dataset)
+    classifiers.run_classifier(arm, config, settings, dataset)
     return tracking.exit_code()
 
 

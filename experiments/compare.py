@@ -8,8 +8,9 @@ comparison. A generator whose finished run the store already has is not trained 
 from it only in how it is sampled takes over its weights.
 """
 
-from harness import cli, forking, tracking
-from harness.plans import ComparisonPlan, Hyperparameters
+from harness import cli, tracking
+from harness.engine import forking
+from harness.studies.plans import ComparisonPlan, Hyperparameters
 
 
 def main(
@@ -17,8 +18,8 @@ def main(
     hyperparameters: Hyperparameters = Hyperparameters(),  # pyright: ignore[reportInvalidTypeForm]
 ) -> int:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
-    forking.begin()
-    from harness.comparison import compare
+    forking.start_fork_server()
+    from harness.studies.comparison import compare
 
     compare(plan, hyperparameters)
     return tracking.exit_code()

@@ -13,9 +13,9 @@ from harness.settings import Single
 
 def main(settings: Single = Single(), config: Config = Config()) -> int:
     """Train one GAN, sample from it, let the judge score the samples, log it all."""
-    from harness import experiment
+    from harness.runs import generators
 
-    experiment.generator("gan", config, settings)
+    generators.run_generator("gan", config, settings)
     return tracking.exit_code()
 
 

@@ -39,31 +39,31 @@ def main(settings: Settings = Settings()) -> None:
     """Draw one image per label."""
     from PIL import Image
 
-    from harness import exported, pictures
+    from harness.runs import exported, pictures
 
     if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise InputError(f"--out {settings.out} must end in .png or .jpg")
     model = generator(settings)
     labels = exported.labels_of(model, model.classes if settings.labels is None else settings.labels)
-    images = exported.generate(model, labels, settings.seed)
+    images = exported.draw_labels(model, labels, settings.seed)
     settings.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pictures.grid(images, min(10, len(images)), scale=4)).save(settings.out)
+    Image.fromarray(pictures.image_grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)
 
 
 def generator(settings: Settings) -> Any:
     """The trained generator that is asked for."""
-    from harness import exported
+    from harness.runs import exported
     from harness.tracking import inputs
 
     if settings.model and not settings.run:
         with inputs.fetched_model(settings.model, settings.tracking_uri) as folder:
-            return exported.restore(folder)
+            return exported.restore_generator(folder)
     if not settings.run or settings.model:
         raise InputError("give one of --model, such as models:/ddpm@champion, and --run, a generator's run id")
     if inputs.look_up(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
         raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
-    return inputs.read(settings.run, "generator", settings.tracking_uri, exported.restore)
+    return inputs.read(settings.run, "generator", settings.tracking_uri, exported.restore_generator)
 
 
 if __name__ == "__main__":

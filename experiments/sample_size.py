@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import arms, classifier, cli, evaluation, judges, launch
-from harness.data import Images, stratified_order
+from harness import cli
+from harness.data.datasets import Images, stratified_order
 from harness.errors import InputError
-from harness.settings import Single, load
+from harness.evaluation import classifier, copies, quality
+from harness.runs import arms, judges
+from harness.settings import Single, load_dataset
+from harness.training import launch
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Settings(Single):
 
     samples: str | None = None
     """run id of the generator"""
-    numbers: tuple[evaluation.Enough, ...] = (100, 250, 500, 1000, 2500, 5000, 10_000, 20_000)
+    numbers: tuple[quality.Enough, ...] = (100, 250, 500, 1000, 2500, 5000, 10_000, 20_000)
     """how many samples are measured; of real images as many as half the test images, for CAS as the training images"""
     out: Path = Path("outputs/tables/sample_size.csv")
     """file for the table"""
@@ -50,11 +53,11 @@ def main(settings: Settings = Settings()) -> None:
 def rows(settings: Settings) -> Iterator[dict[str, object]]:
     """A row per number of samples and of real images, with what can be measured of so many."""
     accelerator = launch.accelerator(settings.process_timeout)
-    dataset = load(settings, settings.n_real, settings.seed)
+    dataset = load_dataset(settings, settings.n_real, settings.seed)
     samples = arms.generator_arm(settings.samples or "", settings.tracking_uri).samples
     assert samples is not None
-    judge, _ = judges.judge(dataset, settings, accelerator)
-    reference, unseen = evaluation.halves(dataset, settings.seed)
+    judge, _ = judges.get_judge(dataset, settings, accelerator)
+    reference, unseen = quality.reference_and_floor(dataset, settings.seed)
     # A classifier that is tested on the test images is taught by others.
     sets = (("samples", samples, samples), ("real", unseen, dataset.train))
     for number in sorted(set(settings.numbers)):
@@ -62,13 +65,13 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
             row: dict[str, object] = {"images": name, "number": number}
             if number <= len(judged):
                 part = first(judged, number, settings.seed)
-                row["conditional_accuracy"] = evaluation.accuracy(judge, part, accelerator)
-                row |= evaluation.beside(judge, part, reference)
-                row["copy_odds"] = evaluation.memorisation(part, dataset.real, reference).odds
+                row["conditional_accuracy"] = quality.accuracy(judge, part, accelerator)
+                row |= quality.compare_to_reference(judge, part, reference)
+                row["copy_odds"] = copies.memorisation(part, dataset.real, reference).odds
             if number <= len(taught):
                 part, config = first(taught, number, settings.seed), classifier.Config(steps=settings.cas_steps)
-                scores = evaluation.classification_accuracy_score(part, dataset, config, settings.seed, accelerator)
-                row["cas"] = scores["samples/cas"]
+                scores = quality.classification_accuracy_score(part, dataset, config, settings.seed, accelerator)
+                row["cas"] = scores["test/cas"]
             if len(row) > 2:
                 yield row
 

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import trange
 
-from harness import cli, data, evaluation, experiment, launch, methods, tracking
+from harness import cli, methods, tracking
 from harness.bounds import Count, Positive, Seconds
-from harness.training import Batches, train
+from harness.data import datasets
+from harness.runs import generators
+from harness.training import launch
+from harness.training.loop import Batches, train
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,11 +65,11 @@ class Plan:
 def main(plan: Plan = Plan()) -> None:
     """Measure every method's training and compute its ring."""
     accelerator = launch.accelerator()
-    dataset = data.load(plan.dataset, plan.data_root)
+    dataset = datasets.load(plan.dataset, plan.data_root)
     measured, ring = [], []
     for name in plan.methods:
         config = methods.find(name).Config(steps=FOREVER, batch_size=plan.batch_size)
-        model = experiment.build(name, config, evaluation.image_shape(dataset), seed=0)
+        model = generators.build_generator(name, config, dataset.image_shape, seed=0)
         model.prepare(accelerator)
         batches = Batches((dataset.train, plan.batch_size), seed=0, accelerator=accelerator)
         rates = blocks(model, batches, accelerator, plan)

@@ -8,14 +8,15 @@
 The same command goes on where the study stopped, after Ctrl-C, a crash or a power cut.
 """
 
-from harness import cli, forking, tracking
-from harness.plans import StudyPlan
+from harness import cli, tracking
+from harness.engine import forking
+from harness.studies.plans import StudyPlan
 
 
 def main(plan: StudyPlan) -> int:
     """Search a method's hyperparameters, each trial a run, then hold the winner against the default."""
-    forking.begin()
-    from harness.tuning import tune
+    forking.start_fork_server()
+    from harness.studies.tuning import tune
 
     tune(plan)
     return tracking.exit_code()

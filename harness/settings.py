@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.bounds import Count, ImageSize, Natural, Seconds
 
 if TYPE_CHECKING:
-    from harness.data import Dataset
+    from harness.data.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Common:
     @property
     def data_name(self) -> str:
         """What runs call the data set; of a folder the training images are read."""
-        from harness import data
+        from harness.data import datasets
 
-        return data.name_of(self.dataset, self.image_size)
+        return datasets.name_of(self.dataset, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Single(Common):
     """whether the test split is read and scored on; what is tuned must not see it"""
 
 
-def load(common: Common, n_real: int | None, seed: int) -> Dataset:
-    from harness import data
+def load_dataset(common: Common, n_real: int | None, seed: int) -> Dataset:
+    from harness.data import datasets
 
     with_test = getattr(common, "test", True)
-    return data.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)
+    return datasets.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)
 
 
-def say_notes(dataset: Dataset) -> None:
+def print_notes(dataset: Dataset) -> None:
     """What a user must know of the images before figures come of them."""
     for note in dataset.notes:
         print(f"note: {note}", file=sys.stderr)

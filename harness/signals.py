@@ -11,7 +11,7 @@ from harness.errors import FailedElsewhere, Pruned
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C is Python's own KeyboardInterrupt; SLURM sends SIGUSR1 ahead of a time limit."""
-NOTED = (*ENDING, signal.SIGINT)
+DEFERRED = (*ENDING, signal.SIGINT)
 """What a training notes, and ends after the step."""
 
 
@@ -38,7 +38,7 @@ def reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def raised() -> Iterator[None]:
+def raise_signals() -> Iterator[None]:
     """Ending signals raise `Killed` at once."""
 
     def handle(number: int, _: Any) -> None:
@@ -49,7 +49,7 @@ def raised() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Callable[[], int]]:
+def defer_signals() -> Iterator[Callable[[], int]]:
     """Ending signals and Ctrl-C are noted: the function gives the number of the first, 0 before any.
 
     A second one does not wait.
@@ -62,14 +62,14 @@ def noted() -> Iterator[Callable[[], int]]:
             raise Killed(number)
         first = number
 
-    with _handled(handle, NOTED):
+    with _handled(handle, DEFERRED):
         yield lambda: first
 
 
 @contextlib.contextmanager
-def ignored() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """For the closing of a run, which takes a moment and must not be cut short."""
-    with _handled(lambda *_: None, NOTED):
+    with _handled(lambda *_: None, DEFERRED):
         yield
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from servers import TrackingServer
 from small_tasks import makes_a_run
 
-from harness import engine, tracking
-from harness.plans import Crew
-from harness.tasks import Task
+from harness import tracking
+from harness.engine import engines
+from harness.engine.tasks import Task
+from harness.engine.workers import WorkerSettings
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
             began, used = time.perf_counter(), time.process_time()
             log = Path(folder) / "server.log"
             before = len(log.read_text())
-            with engine.opened(Crew(workers=arguments.workers)) as workers:
+            with engines.open_engine(WorkerSettings(workers=arguments.workers)) as workers:
                 for number in range(arguments.cells):
                     workers.submit(f"cell {number}", Task(makes_a_run, (number, parent.id, server.uri)))
                 states = Counter(ending.state for _, ending in workers.endings(lambda *_: False))

@@ -38,7 +38,7 @@ class Training:
         row = local.row(local.RUNS / re.findall(r"^ddpm: .* run (\w+)$", said, re.MULTILINE)[-1])
         training, sampling = (row[f"metrics.cost/{part}_device_seconds"] for part in ("training", "sampling"))
         images = int(row["params.steps"]) * int(row["params.batch_size"])
-        accuracy, cas = row["metrics.samples/conditional_accuracy"], row["metrics.samples/cas"]
+        accuracy, cas = row["metrics.samples/conditional_accuracy"], row["metrics.test/cas"]
         memory, samples = row["metrics.cost/peak_gpu_memory_bytes"] / 1e6, row["tags.samples_digest"]
         print(
             f"| {self.name} | {images / training:,.0f} | {training:.1f} | {sampling:.1f} | {wall_s:.1f} | "

@@ -27,7 +27,7 @@ import mlflow
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from sqlalchemy import create_engine, insert
 
-from harness import cli, tracking
+from harness import cli, outputs, tracking
 from harness.errors import InputError
 
 EXPERIMENT = "many"
@@ -75,7 +75,7 @@ def compare(store: str, uri: str, plan: Plan) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in readings}
     for _ in range(plan.repeats):
         mlflow.set_tracking_uri(uri)
-        shutil.rmtree(tracking.OUTPUTS, ignore_errors=True)
+        shutil.rmtree(outputs.OUTPUTS, ignore_errors=True)
         for name, reading in readings.items():
             began = time.perf_counter()
             found = len(reading())

@@ -12,7 +12,7 @@ import torch.nested
 import typeguard  # noqa: F401
 
 from experiments import benchmark, classifier, compare, generate, tune  # noqa: F401
-from harness import cluster, comparison, experiment, tuning  # noqa: F401
+from harness.runs import generators  # noqa: F401
 from harness.tracking import agent  # noqa: F401
 
 PIL.Image.preinit()

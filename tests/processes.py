@@ -21,7 +21,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
-from harness import forking, locks
+from harness import locks
+from harness.engine import forking
 from harness.tracking import calls
 
 ROOT = Path(__file__).parent.parent
@@ -72,15 +73,18 @@ def quick(script: str, *flags: str) -> list[str]:
 
 def fill(outputs: Path) -> None:
     """In a process of its own: make a folder `outputs` with a store without a run and the digits' judge."""
-    from harness import data, evaluation, judges, tracking
+    from harness import tracking
+    from harness.data import datasets
+    from harness.evaluation import judging
+    from harness.runs import judges
     from harness.settings import Common
 
-    dataset, aside = data.load("digits"), outputs.with_name("making")
+    dataset, aside = datasets.load("digits"), outputs.with_name("making")
     aside.mkdir()
     tracking.client(f"sqlite:///{aside}/mlflow.db").search_experiments()
     weights = aside / judges.path(dataset, Common()).relative_to(judges.OUTPUTS)
     weights.parent.mkdir(parents=True)
-    evaluation.save_weights(evaluation.train_judge(dataset, Common.judge_steps), weights)
+    judging.save_weights(judging.train_judge(dataset, Common.judge_steps), weights)
     aside.rename(outputs)
 
 
@@ -176,7 +180,7 @@ def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str])
         if not {"--workers", "--cluster"} & {*argv}:
             # One task at a time is forked from here, where all that it needs is imported: a fork server of its own
             # would take seconds. Tests of tasks and engines have the real one.
-            forking.server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
+            forking.fork_server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
         if argv[0].endswith(".py"):
             runpy.run_path(argv[0], run_name="__main__")
         else:

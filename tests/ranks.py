@@ -13,9 +13,13 @@ from accelerate import Accelerator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from harness import classifier, data, evaluation, experiment, launch, methods, sampling
-from harness.methods import ImageShape
-from harness.training import Batch, Batches, train
+from harness import methods
+from harness.data import datasets
+from harness.data.datasets import ImageShape
+from harness.evaluation import classifier, judging
+from harness.runs import generators
+from harness.training import launch, sampling
+from harness.training.loop import Batch, Batches, train
 
 STEPS, BATCH = 7, 24
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -46,9 +50,9 @@ def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerat
     try:
         name = variant.split()[0]
         config = methods.find(name).Config(steps=STEPS, batch_size=BATCH, **VARIANTS[variant])
-        model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0).to(dtype)
+        model = generators.build_generator(name, config, ImageShape(1, 8, 8, 10), seed=0).to(dtype)
         model.prepare(accelerator)
-        real = data.load("digits", n_real=200).real
+        real = datasets.load("digits", n_real=200).real
         kind = Doubles if dtype == torch.float64 else Batches
         batches = kind((real, BATCH), seed=0, accelerator=accelerator, accumulate=accumulate)
         for _ in train(model, batches, steps):
@@ -60,9 +64,9 @@ def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerat
 
 def taught(config: classifier.Config, accelerator: Accelerator) -> dict[str, Any]:
     """The float32 gradients of a classifier's first step, and its weights after it."""
-    model = classifier.build(config, ImageShape(1, 8, 8, 10), seed=0)
+    model = classifier.build_classifier(config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(accelerator)
-    batches = Batches((data.load("digits", n_real=200).real, BATCH), seed=0, accelerator=accelerator)
+    batches = Batches((datasets.load("digits", n_real=200).real, BATCH), seed=0, accelerator=accelerator)
     for _ in train(model, batches, 1):
         pass
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
@@ -77,17 +81,19 @@ def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
         single, double = (
             trained(variant, dtype, STEPS, accelerator, accumulate) for dtype in (torch.float32, torch.float64)
         )
-        fresh = experiment.build(variant.split()[0], single.config, single.shape, seed=1).to(accelerator.device)
-        samples, _ = sampling.sample_set(fresh, 1300, 10, 0, accelerator)
+        fresh = generators.build_generator(variant.split()[0], single.config, single.shape, seed=1).to(
+            accelerator.device
+        )
+        samples, _ = sampling.draw_sample_set(fresh, 1300, 10, 0, accelerator)
         found[variant] = {
             "gradients": {name: weight.grad for name, weight in begun.named_parameters() if weight.grad is not None},
             "float32": single.state_dict(),
             "float64": double.state_dict(),
             "samples": samples.digest,
         }
-    judge = classifier.build(classifier.Config(), ImageShape(1, 8, 8, 10), seed=0).eval()
+    judge = classifier.build_classifier(classifier.Config(), ImageShape(1, 8, 8, 10), seed=0).eval()
     found |= {name: taught(config, accelerator) for name, config in CLASSIFIERS.items()}
-    found["scores"] = evaluation.conditional_accuracy(judge, data.load("digits", n_real=1001).real, 10, accelerator)
+    found["scores"] = judging.conditional_accuracy(judge, datasets.load("digits", n_real=1001).real, 10, accelerator)
     return found
 
 

@@ -156,7 +156,7 @@ class Gate:
 
 
 class TeamServer:
-    """`python -m harness.server` in a folder of its own, whose PostgreSQL can be stopped and started below it."""
+    """The team's server in a folder of its own, whose PostgreSQL can be stopped and started below it."""
 
     def __init__(self) -> None:
         self.user, self.password = "anna", secrets.token_hex(12)  # what stands in this file stands in runs' diffs
@@ -182,8 +182,8 @@ class TeamServer:
         with self.log.open("ab") as log:
             began = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.server", "--port", str(self.port), "--workers", "1", "--folder",
-                 "server"],
+                [sys.executable, "-m", "harness.tracking.server", "--port", str(self.port), "--workers", "1",
+                 "--folder", "server"],
                 cwd=self.folder, env=environment(**self.credentials), stdout=log, stderr=log,
             )  # fmt: skip
         until = time.monotonic() + PATIENCE_S

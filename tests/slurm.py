@@ -17,7 +17,8 @@ from pathlib import Path
 
 from processes import ROOT
 
-from harness import studies, tracking
+from harness import tracking
+from harness.studies import storages
 
 PATIENCE_S = 400
 COMPARE = ("compare.py", "--dataset", "digits", "--n-real", "100", "--seeds", "2", "--num-synthetic", "200",
@@ -132,12 +133,12 @@ def main() -> None:
             subprocess.run(["scancel", "--batch", "--signal=USR1", job.number], check=True)
             state, words = job.end()
             assert words.splitlines()[-1] == "stopped by SIGUSR1", words
-            trials = studies.read(None, "outputs/studies.db").trials
+            trials = storages.read_study(None, "outputs/studies.db").trials
             assert {trial.user_attrs["reason"] for trial in trials} == {"stopped by SIGUSR1"}
             print(f"a study that gets USR1 ahead of its time limit: {state}", flush=True)
             state, words = Job(*TUNE).end()
             assert state == "COMPLETED", words
-            slots = studies.by_slot(studies.read(None, "outputs/studies.db").trials)
+            slots = storages.by_slot(storages.read_study(None, "outputs/studies.db").trials)
             assert {past[-1].state.name for past in slots.values()} == {"COMPLETE"}
             assert any(len(past) > 1 for past in slots.values())
             trials = tracking.read_runs("tags.kind = 'trial'", tracking_uri=uri, refresh=True)

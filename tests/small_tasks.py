@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness.tasks import Talk
+from harness.engine.tasks import Talk
 
 
 def adds(talk: Talk, *numbers: int) -> int:

@@ -29,8 +29,7 @@ import psutil
 from processes import ForkServerProcess, wait
 from servers import TrackingServer
 
-from harness import journal
-from harness.tracking import local
+from harness.tracking import journal, local
 from harness.tracking.local import Sent
 
 STEPS, EVERY = 120, 20

@@ -4,11 +4,11 @@ import os
 
 import torch
 
-from harness import trials
-from harness.experiment import Watch
+from harness.engine.tasks import Talk
 from harness.methods import vae
-from harness.tasks import Talk
-from harness.trials import Job
+from harness.runs.generators import Watch
+from harness.studies import trials
+from harness.studies.trials import Job
 
 
 def carry_out(talk: Talk, job: Job, fault: str) -> list[float]:
@@ -26,4 +26,4 @@ def carry_out(talk: Talk, job: Job, fault: str) -> list[float]:
     vae.VAE.step = step
     if fault == "prune":  # no pruner would end a first trial
         trials._watch = lambda *_: Watch("fid", lambda look, value: look == 2)
-    return trials.carry_out(talk, job)
+    return trials.run_trial(talk, job)

@@ -29,13 +29,14 @@ import tyro
 from optuna.trial import FrozenTrial, Trial, TrialState
 from servers import TrackingServer
 
-from harness import studies, tracking, trials
-from harness.engine import InOrder
+from harness import tracking
+from harness.engine.engines import InOrder
+from harness.engine.tasks import Task
 from harness.errors import InputError
-from harness.plans import StudyPlan
-from harness.searching import Search
-from harness.tasks import Task
-from harness.trials import Job
+from harness.studies import storages, trials
+from harness.studies.plans import StudyPlan
+from harness.studies.searching import Search
+from harness.studies.trials import Job
 
 PATIENCE_S = 600.0
 AWAY_S = 5.0
@@ -128,7 +129,7 @@ def study_case(folder: Path, number: int, kills: int, seed: int, workers: int = 
     """A study of a VAE in `folder`; asserts that each trial ended once, as its run says, and none is RUNNING."""
     with Drive(folder, workers, *STUDY, "--trials", str(number)) as drive:
         drive.under(random.Random(seed), kills, lambda: len(finished(folder)), number)
-        slots = studies.by_slot(trials_of(folder))
+        slots = storages.by_slot(trials_of(folder))
         assert len(slots) == number
         ends = Counter(tuple(trial.state.name for trial in past) for past in slots.values())
         assert all(states[-1] == "COMPLETE" and set(states[:-1]) <= {"FAIL"} for states in ends), ends
@@ -151,7 +152,7 @@ def trials_of(folder: Path) -> list[FrozenTrial]:
     place = folder / "outputs" / "studies.db"
     if not place.exists():
         return []
-    storage = studies.open_storage(str(place))
+    storage = storages.open_storage(str(place))
     if "soak" not in optuna.get_all_study_names(storage):
         return []
     return optuna.load_study(study_name="soak", storage=storage).trials
@@ -212,12 +213,12 @@ def spanning_case(faults: list[str]) -> None:
     """One study, here, whose trials end as the faults say (see spanning.py), each in two processes but `alone`."""
     uri = f"sqlite:///{Path.cwd()}/outputs/mlflow.db"  # MLflow keeps a relative one where it first was
     plan = tyro.cli(StudyPlan, args=[*SPANNING, "--tracking-uri", uri])
-    storage = studies.open_storage(plan.storage)
-    parent = studies.make(plan.study, storage, ["minimize"], {}, lambda: "")
+    storage = storages.open_storage(plan.storage)
+    parent = storages.make_study(plan.study, storage, ["minimize"], {}, lambda: "")
     study = optuna.load_study(study_name=plan.study, storage=storage)
 
     def task(trial: Trial, fault: str) -> Task:
-        job = Job(plan, parent, "trial", fault, trial.number, trials.suggested(plan, trial), [0])
+        job = Job(plan, parent, "trial", fault, trial.number, trials.suggest_values(plan, trial), [0])
         faulty = dataclasses.replace(job.task(), function=spanning.carry_out, arguments=(job, fault))
         return dataclasses.replace(faulty, processes=1) if fault == "alone" else faulty
 

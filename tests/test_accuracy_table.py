@@ -116,14 +116,14 @@ def test_a_missing_seed_is_counted_out_on_both_sides_and_named(cells: pd.DataFra
     none = cells[(cells["n_real"] == 600) & (cells["method"] == "none") & cells["seed"].isin([0, 1])]
     assert row["num_seeds"] == 2
     assert row["baseline_percent"] == pytest.approx(100 * none["accuracy"].mean())
-    assert accuracy_table.partnerless(cells) == [(600, "ddpm", 2)]
+    assert accuracy_table.missing_pairs(cells) == [(600, "ddpm", 2)]
     assert accuracy_table.notes(cells)[-1].endswith(": n_real 600, ddpm, seed 2.")
 
 
 def test_a_missing_baseline_takes_its_pairs_out_of_every_arm(cells: pd.DataFrame) -> None:
     lacking = cells[(cells["method"] != "none") | (cells["n_real"] != 100) | (cells["seed"] != 0)]
     assert by_arm(lacking).loc[100, "num_seeds"].eq(2).all()
-    assert accuracy_table.partnerless(lacking) == [(100, "none", 0), (600, "ddpm", 2)]
+    assert accuracy_table.missing_pairs(lacking) == [(100, "none", 0), (600, "ddpm", 2)]
 
 
 def test_without_any_baseline_the_arms_stay_with_no_pairs(cells: pd.DataFrame, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_without_any_baseline_the_arms_stay_with_no_pairs(cells: pd.DataFrame, t
 
 def test_an_arm_without_any_cell_at_one_n_real_is_named(cells: pd.DataFrame) -> None:
     lacking = cells[(cells["method"] != "gan") | (cells["n_real"] != 600)]
-    assert [(600, "gan", seed) for seed in range(3)] == accuracy_table.partnerless(lacking)[1:]
+    assert [(600, "gan", seed) for seed in range(3)] == accuracy_table.missing_pairs(lacking)[1:]
 
 
 def test_a_collapsed_seed_stays_and_is_counted(cells: pd.DataFrame) -> None:
@@ -272,7 +272,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
             if key.startswith("metrics.") and not math.isnan(value)
         }
         log("classifiers", run["name"], tags, metrics, run["status"], start)
-    log("generators", "ddpm", tags | {"kind": "generator"}, {"samples/cas": 0.1}, "FINISHED", 4_000)
+    log("generators", "ddpm", tags | {"kind": "generator"}, {"test/cas": 0.1}, "FINISHED", 4_000)
     log("classifiers", "alone", {"kind": "classifier"}, {"test/accuracy": 0.1}, "FINISHED", 5_000)
     return uri, parent
 

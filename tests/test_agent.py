@@ -14,9 +14,9 @@ import psutil
 import pytest
 from processes import environment, until
 
-from harness import journal, locks, tracking
+from harness import locks, tracking
 from harness.errors import InputError
-from harness.tracking import calls, closing, inputs, local, writing
+from harness.tracking import calls, closing, inputs, journal, local, writing
 
 SAYS = """
 import os, signal, sys

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import checkpoint
-from harness.checkpoint import Checkpoint
 from harness.errors import InputError
+from harness.training import checkpoint
+from harness.training.checkpoint import Checkpoint
 
 IDENTITY = {"method": "vae", "steps": 40, "data": "abc"}
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from sklearn import metrics
 
-from harness import arms, classifier, data, evaluation, moves
-from harness.data import Images
+from harness.data import controls, datasets, moves
+from harness.data.datasets import Images, ImageShape
 from harness.errors import InputError
-from harness.methods import ImageShape
+from harness.evaluation import classifier, judging
 from harness.seeding import Draws
-from harness.training import Batches, train
+from harness.training.loop import Batches, train
 
-DIGITS = data.load("digits", n_real=400)
+DIGITS = datasets.load("digits", n_real=400)
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
@@ -42,9 +42,9 @@ def test_batches_hold_the_share_of_synthetic_images(
 ) -> None:
     config = classifier.Config(synthetic_share=share)
     synthetic = DIGITS.real[torch.zeros(num_synthetic, dtype=torch.long)]
-    counts = tuple(count for _, count in classifier.mixture(config, DIGITS.real, synthetic))
+    counts = tuple(count for _, count in classifier.mix_sources(config, DIGITS.real, synthetic))
     assert counts == expected
-    assert classifier.mixture(config, DIGITS.real, None) == [(DIGITS.real, 256)]
+    assert classifier.mix_sources(config, DIGITS.real, None) == [(DIGITS.real, 256)]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_batches_hold_the_share_of_synthetic_images(
     ],
 )
 def test_it_learns_the_digits(config: classifier.Config, least: float) -> None:
-    model = classifier.build(config, ImageShape(1, 8, 8, 10), seed=0)
+    model = classifier.build_classifier(config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(None)
     for _ in train(model, Batches((DIGITS.real, config.batch_size), seed=0), config.steps):
         pass
@@ -66,7 +66,7 @@ def test_it_learns_the_digits(config: classifier.Config, least: float) -> None:
 @pytest.mark.parametrize(("channels", "asked", "width"), [(1, None, 0), (3, None, 24), (3, 0, 0), (1, 16, 16)])
 def test_the_size_is_by_the_colours_or_as_asked(channels: int, asked: int | None, width: int) -> None:
     config, shape = classifier.Config(width=asked, depth=2), ImageShape(channels, 12, 12, 5)
-    model = classifier.build(config, shape, seed=0)
+    model = classifier.build_classifier(config, shape, seed=0)
     assert model.config.width == width
     kernels = [module for module in model.modules() if isinstance(module, classifier.Kernel)]
     assert len(kernels) == (9 if width else 0)
@@ -77,22 +77,24 @@ def test_moves_are_of_the_image_and_its_step() -> None:
     """Each image has its own, in colour a reflection of half of them; an edge of one colour stays without a seam."""
     draws = Draws(0, "train", 3, 400, slice(0, 400), torch.device("cpu"))
     ramp = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
-    found = moves.moved(ramp, draws)
+    found = moves.move_images(ramp, draws)
     rising = (found[..., -1] > found[..., 0]).float().mean((1, 2))
     assert rising.mean() == pytest.approx(0.5, abs=0.1)
     assert {*found[0, 0, 0].tolist()} <= {*ramp[0, 0, 0].tolist()}  # whole pixels
-    assert (moves.moved(ramp[:, :1], draws)[..., -1] > 0).all()
-    assert torch.equal(moves.moved(ramp[100:200], dataclasses.replace(draws, share=slice(100, 200))), found[100:200])
+    assert (moves.move_images(ramp[:, :1], draws)[..., -1] > 0).all()
+    assert torch.equal(
+        moves.move_images(ramp[100:200], dataclasses.replace(draws, share=slice(100, 200))), found[100:200]
+    )
     white = torch.ones(400, 3, 16, 16)
-    assert torch.allclose(moves.moved(white, draws), white)
+    assert torch.allclose(moves.move_images(white, draws), white)
 
 
 def test_who_was_trained_on_reflections_tells_by_both() -> None:
     config, images = classifier.Config(width=8, augment=True), torch.rand(4, 3, 8, 8)
-    model = classifier.build(config, ImageShape(3, 8, 8, 5), seed=0).eval()
+    model = classifier.build_classifier(config, ImageShape(3, 8, 8, 5), seed=0).eval()
     assert torch.allclose(model.judged(images), model.judged(images.flip(3)), atol=1e-6)
     assert not torch.allclose(model(images), model(images.flip(3)), atol=1e-6)
-    grey = classifier.build(config, ImageShape(1, 8, 8, 5), seed=0).eval()
+    grey = classifier.build_classifier(config, ImageShape(1, 8, 8, 5), seed=0).eval()
     assert torch.equal(grey.judged(images[:, :1]), grey(images[:, :1]))
 
 
@@ -105,37 +107,39 @@ def test_the_judge_of_photographs_is_worth_its_name(tmp_path: Path) -> None:
         return  # a machine without these images; CI sets the folder
     with tarfile.open(file) as archive:
         archive.extractall(tmp_path, filter="data")
-    dataset = data.load(f"folder:{tmp_path}")
-    judge = evaluation.train_judge(dataset, None)
+    dataset = datasets.load(f"folder:{tmp_path}")
+    judge = judging.train_judge(dataset, None)
     found = classifier.scores(classifier.predict(judge, dataset.test.images), dataset.test.labels, 10)
     assert found["accuracy"] > 0.82  # 0.835; a network made for digits has 0.669
 
 
 def test_all_arms_of_a_seed_start_from_the_same_weights() -> None:
     shape = ImageShape(1, 8, 8, 10)
-    first, second, other = (classifier.build(classifier.Config(), shape, seed).state_dict() for seed in (0, 0, 1))
+    first, second, other = (
+        classifier.build_classifier(classifier.Config(), shape, seed).state_dict() for seed in (0, 0, 1)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["output.weight"], other["output.weight"])
 
 
-@pytest.mark.parametrize("name", arms.CONTROLS)
+@pytest.mark.parametrize("name", controls.CONTROLS)
 def test_controls_are_made_of_the_real_images_alone(name: str) -> None:
-    samples = arms.control(name, DIGITS.real, 1234, seed=1)
+    samples = controls.make_control(name, DIGITS.real, 1234, seed=1)
     assert samples.images.shape == (1234, 1, 8, 8)
     assert samples.images.dtype == torch.uint8
     counts = samples.labels.bincount() / 1234 - DIGITS.real.labels.bincount() / 400
     assert counts.abs().max() < 0.01
-    assert samples.digest == arms.control(name, DIGITS.real, 1234, seed=1).digest
+    assert samples.digest == controls.make_control(name, DIGITS.real, 1234, seed=1).digest
     known = {image.numpy().tobytes() for image in DIGITS.real.images}
     copies = sum(image.numpy().tobytes() in known for image in samples.images)
     assert copies == (1234 if name == "duplicate" else 0)
 
 
-@pytest.mark.parametrize("name", arms.CONTROLS)
+@pytest.mark.parametrize("name", controls.CONTROLS)
 def test_controls_of_colour_images_are_colour_images(name: str) -> None:
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (40, 3, 12, 12), generator=draw, dtype=torch.uint8)
-    samples = arms.control(name, Images(pixels, torch.arange(40) % 3), 100, seed=0)
+    samples = controls.make_control(name, Images(pixels, torch.arange(40) % 3), 100, seed=0)
     assert (samples.images.shape, samples.images.dtype) == ((100, 3, 12, 12), torch.uint8)
     assert samples.labels.bincount().tolist() == pytest.approx([33, 33, 33], abs=3)
 
@@ -145,14 +149,14 @@ def test_affine_lets_nothing_but_background_in() -> None:
     ink = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     ink[:, :, 5:11, 5:11] = torch.tensor([200, 120, 240], dtype=torch.uint8).view(1, 3, 1, 1)
     for images in (ink, 255 - ink, ink + 10):
-        moved = arms.control("affine", Images(images, torch.zeros(1, dtype=torch.int64)), 50, seed=0).images
+        moved = controls.make_control("affine", Images(images, torch.zeros(1, dtype=torch.int64)), 50, seed=0).images
         assert torch.equal(moved[..., 0, 0], images[..., 0, 0].expand(50, -1))
         assert (moved != images).flatten(1).any(1).all()
 
 
 def test_affine_moves_an_image_but_keeps_it() -> None:
-    moved = arms.control("affine", DIGITS.real, 400, seed=0)
-    order = data.stratified_order(DIGITS.real.labels, 0, "control")
+    moved = controls.make_control("affine", DIGITS.real, 400, seed=0)
+    order = datasets.stratified_order(DIGITS.real.labels, 0, "control")
     original = DIGITS.real[order]
     assert torch.equal(moved.labels, original.labels)
     pairs = torch.stack([moved.images.flatten(1).float(), original.images.flatten(1).float()], 1)
@@ -162,4 +166,4 @@ def test_affine_moves_an_image_but_keeps_it() -> None:
 
 def test_unknown_controls_are_refused() -> None:
     with pytest.raises(InputError, match="unknown control 'flip'; known are duplicate, affine, noise"):
-        arms.control("flip", Images(DIGITS.real.images, DIGITS.real.labels), 10, 0)
+        controls.make_control("flip", Images(DIGITS.real.images, DIGITS.real.labels), 10, 0)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from harness import data
-from harness.data import Images
+from harness.data import datasets
+from harness.data.datasets import Images
 from harness.errors import InputError
 
 
@@ -19,11 +19,11 @@ def rows(images: Images) -> set[bytes]:
 
 
 @pytest.fixture(scope="module")
-def digits() -> data.Dataset:
-    return data.load("digits", n_real=500, seed=3)
+def digits() -> datasets.Dataset:
+    return datasets.load("digits", n_real=500, seed=3)
 
 
-def test_digits_are_the_real_ones(digits: data.Dataset) -> None:
+def test_digits_are_the_real_ones(digits: datasets.Dataset) -> None:
     assert len(digits.train) + len(digits.test) == 1797
     assert digits.train.shape == (1, 8, 8)
     assert digits.num_classes == 10
@@ -35,15 +35,15 @@ def test_digits_are_the_real_ones(digits: data.Dataset) -> None:
 
 
 def test_digits_are_read_as_scikit_learn_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, target = data._digits_of_scikit_learn()
-    monkeypatch.setattr(data, "find_spec", lambda _: None)  # an installation that is no folder of files
-    expected = data._digits_of_scikit_learn()
+    pixels, target = datasets._digits_of_scikit_learn()
+    monkeypatch.setattr(datasets, "find_spec", lambda _: None)  # an installation that is no folder of files
+    expected = datasets._digits_of_scikit_learn()
     assert np.array_equal(pixels, expected[0])
     assert np.array_equal(target, expected[1])
     assert np.array_equal(pixels, load_digits().data)
 
 
-def test_splits_are_disjoint_stratified_and_reproducible(digits: data.Dataset) -> None:
+def test_splits_are_disjoint_stratified_and_reproducible(digits: datasets.Dataset) -> None:
     parts = [digits.real, digits.validation, digits.test]
     assert [len(part) for part in parts] == [500, 120, 359]
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -52,26 +52,26 @@ def test_splits_are_disjoint_stratified_and_reproducible(digits: data.Dataset) -
         share = part.labels.bincount(minlength=10) / len(part)
         expected = digits.train.labels.bincount() / len(digits.train)
         assert ((share - expected).abs() * len(part)).max() < 1.5
-    again = data.load("digits", n_real=500, seed=3)
+    again = datasets.load("digits", n_real=500, seed=3)
     assert again.real.digest == digits.real.digest
-    other = data.load("digits", n_real=500, seed=4)
+    other = datasets.load("digits", n_real=500, seed=4)
     assert other.real.digest != digits.real.digest
     assert other.test.digest == digits.test.digest
 
 
-def test_a_smaller_set_is_part_of_a_larger_one(digits: data.Dataset) -> None:
-    small = data.load("digits", n_real=100, seed=3)
+def test_a_smaller_set_is_part_of_a_larger_one(digits: datasets.Dataset) -> None:
+    small = datasets.load("digits", n_real=100, seed=3)
     assert torch.equal(small.real.images, digits.real.images[:100])
     assert small.validation.digest == digits.validation.digest
 
 
 def test_all_images_leave_no_validation() -> None:
-    whole = data.load("digits", n_real=1438)
+    whole = datasets.load("digits", n_real=1438)
     assert len(whole.validation) == 0
     assert len(whole.real) == 1438
 
 
-def test_the_digest_is_of_pixels_labels_and_order(digits: data.Dataset) -> None:
+def test_the_digest_is_of_pixels_labels_and_order(digits: datasets.Dataset) -> None:
     real = digits.real
     assert Images(real.images.clone(), real.labels.clone()).digest == real.digest
     pixels = real.images.clone()
@@ -80,28 +80,28 @@ def test_the_digest_is_of_pixels_labels_and_order(digits: data.Dataset) -> None:
     assert len({real.digest, *(images.digest for images in changed)}) == 4
 
 
-def test_a_saved_set_is_read_back(digits: data.Dataset, tmp_path: Path) -> None:
+def test_a_saved_set_is_read_back(digits: datasets.Dataset, tmp_path: Path) -> None:
     digits.test.save(tmp_path / "set.npz")
     assert Images.read(tmp_path / "set.npz").digest == digits.test.digest
 
 
 def test_pixels_survive_the_way_to_floats_and_back() -> None:
     every = torch.arange(256, dtype=torch.uint8)
-    floats = data.to_float(every)
+    floats = datasets.to_float(every)
     assert (float(floats.min()), float(floats.max())) == (-1.0, 1.0)
-    assert torch.equal(data.to_uint8(floats), every)
-    assert data.to_uint8(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
+    assert torch.equal(datasets.to_uint8(floats), every)
+    assert datasets.to_uint8(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("n_real", [0, 9, 1439, -5])
 def test_more_images_than_exist_are_refused(n_real: int) -> None:
     with pytest.raises(InputError, match=rf"--n-real {n_real} .* 1438 training images in 10 classes"):
-        data.load("digits", n_real=n_real)
+        datasets.load("digits", n_real=n_real)
 
 
 def test_unknown_data_set() -> None:
     with pytest.raises(InputError, match="unknown data set 'cifar'; known are digits, mnist"):
-        data.load("cifar")
+        datasets.load("cifar")
 
 
 # --- idx files -------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def idx(tmp_path: Path) -> Path:
 
 
 def test_idx_files_are_read(idx: Path) -> None:
-    kmnist = data.load("kmnist", str(idx.parent.parent), n_real=50)
+    kmnist = datasets.load("kmnist", str(idx.parent.parent), n_real=50)
     assert kmnist.real.shape == (1, 28, 28)
     assert len(kmnist.test) == 40
 
@@ -142,14 +142,14 @@ def test_damaged_files_are_named(idx: Path, damage, message: str) -> None:
     path = idx / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=message) as refused:
-        data.load("kmnist", str(idx.parent.parent))
+        datasets.load("kmnist", str(idx.parent.parent))
     assert str(path) in str(refused.value)
 
 
 def test_mnist_is_known_by_its_checksum(idx: Path) -> None:
     idx.parent.rename(idx.parent.parent / "MNIST")
     with pytest.raises(InputError, match="its checksum is not that of the published file"):
-        data.load("mnist", str(idx.parent.parent))
+        datasets.load("mnist", str(idx.parent.parent))
 
 
 def test_missing_files_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,24 +157,24 @@ def test_missing_files_without_a_network(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"could not be downloaded .* put its four idx files there"):
-        data.load("fashion-mnist", str(tmp_path))
+        datasets.load("fashion-mnist", str(tmp_path))
 
 
 def test_a_folder_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_DATA_ROOT", raising=False)
     with pytest.raises(InputError, match="give --data-root or set HARNESS_DATA_ROOT"):
-        data.load("mnist")
+        datasets.load("mnist")
 
 
 def test_the_setting_is_used(idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA_ROOT", str(idx.parent.parent))
-    assert len(data.load("kmnist").test) == 40
+    assert len(datasets.load("kmnist").test) == 40
 
 
 def test_real_mnist_where_it_is_configured() -> None:
     if os.environ.get("CI") != "true" and "HARNESS_DATA_ROOT" not in os.environ:
         return  # a machine without MNIST; CI sets the folder
-    mnist = data.load("mnist", n_real=60_000)
+    mnist = datasets.load("mnist", n_real=60_000)
     assert (len(mnist.real), len(mnist.test)) == (60_000, 10_000)
     # The published class counts of the 60,000.
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -7,7 +7,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from harness.methods import ImageShape, ddpm
+from harness.data.datasets import ImageShape
+from harness.methods import ddpm
 from harness.seeding import Draws
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}

@@ -18,11 +18,11 @@ import pytest
 from distributed import Client
 from small_tasks import adds, asks, dies, holds, is_overtaken, raises, waits_for_its_end
 
-from harness import cluster, engine
-from harness.engine import Engine
+from harness.engine import cluster, engines
+from harness.engine.engines import Engine
+from harness.engine.tasks import Ending, Task
+from harness.engine.workers import WorkerSettings
 from harness.errors import InputError
-from harness.plans import Crew
-from harness.tasks import Ending, Task
 from harness.tracking import stores
 
 NOBODY = 65534
@@ -67,17 +67,17 @@ def started(folder: Path, *both: str, worker: tuple[str, ...] = ()) -> Iterator[
 
 @pytest.fixture(params=["in order", "of this process", "elsewhere"])
 def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Opens an engine for a crew with these retries and so on."""
+    """Opens an engine for a settings with these retries and so on."""
     processes.server()  # which has all imports already: tasks come from it
     if request.param == "elsewhere":
         monkeypatch.setenv(stores.VARIABLE, "http://127.0.0.1:1")  # a worker does not see a file's store
         own: dict[str, Any] = {"cluster": request.getfixturevalue("elsewhere")}
     else:
         own = {"workers": 1 if request.param == "in order" else 2}
-    return lambda **more: engine.opened(Crew(**own | more))
+    return lambda **more: engines.open_engine(WorkerSettings(**own | more))
 
 
-def endings(workers: Engine, hear: engine.Hear = lambda *_: False) -> dict[str, Ending]:
+def endings(workers: Engine, hear: engines.Hear = lambda *_: False) -> dict[str, Ending]:
     return dict(workers.endings(hear))
 
 
@@ -182,13 +182,13 @@ def test_a_slot_has_its_device(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setenv("PYTHONPATH", f"{processes.ROOT}:{Path(__file__).parent}")
-    crew = Crew(**how)  # type: ignore[arg-type]
-    crew.check()
+    settings = WorkerSettings(**how)  # type: ignore[arg-type]
+    settings.check()
     held = tmp_path / "held"
     held.mkdir()
-    with engine.opened(crew) as workers:
+    with engines.open_engine(settings) as workers:
         for name in range(number):
-            workers.submit(str(name), Task(holds, (held, number), crew.processes_per_trial))
+            workers.submit(str(name), Task(holds, (held, number), settings.processes_per_trial))
         found = endings(workers)
     assert sorted(ending.value for ending in found.values()) == devices
 
@@ -205,14 +205,14 @@ def test_more_than_the_devices_that_are_here_is_refused(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     with pytest.raises(InputError, match=message):
-        Crew(**how).check()  # type: ignore[arg-type]
+        WorkerSettings(**how).check()  # type: ignore[arg-type]
 
 
 def test_another_user_of_this_machine_finds_no_door() -> None:
     """But one on the loopback, where Dask would show its pages, and nothing is behind it."""
     assert os.getuid() == 0, "another user can be tried by root alone"
     before = doors()
-    with engine.opened(Crew(workers=2)) as workers:
+    with engines.open_engine(WorkerSettings(workers=2)) as workers:
         workers.submit("only", Task(adds))
         endings(workers)
         opened = doors() - before
@@ -241,23 +241,23 @@ def doors() -> set[tuple[str, Any]]:
 
 
 def test_one_process_of_a_folder_drives_a_study() -> None:
-    with engine.driving("study of tests"):
+    with engines.hold_driver_lock("study of tests"):
         with (
             pytest.raises(InputError, match="the study of tests is being carried out by another process"),
-            engine.driving("study of tests"),
+            engines.hold_driver_lock("study of tests"),
         ):
             pass
-        with engine.driving("another study"):
+        with engines.hold_driver_lock("another study"):
             pass
-    with engine.driving("study of tests"):
+    with engines.hold_driver_lock("study of tests"):
         pass
 
 
 # --- Clusters that cannot be used ------------------------------------------------------------------------
 
 
-def refused(crew: Crew) -> str:
-    with pytest.raises(InputError) as error, engine.opened(crew):
+def refused(settings: WorkerSettings) -> str:
+    with pytest.raises(InputError) as error, engines.open_engine(settings):
         pass
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -266,7 +266,7 @@ def refused(crew: Crew) -> str:
 @pytest.mark.parametrize("place", ["tcp://127.0.0.1:1", "nowhere.json", "http://127.0.0.1:1", "tcp://no.such.host:1"])
 def test_a_cluster_that_does_not_answer_is_refused(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "ANSWER_S", 1)
-    assert f"--cluster {place} does not answer" in refused(Crew(cluster=place))
+    assert f"--cluster {place} does not answer" in refused(WorkerSettings(cluster=place))
 
 
 def test_a_cluster_that_is_lost_is_said_and_its_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_a_cluster_that_is_lost_is_said_and_its_tasks_end(tmp_path: Path, monkey
         scheduler[0].kill()
         return False
 
-    with started(tmp_path) as file, engine.opened(Crew(cluster=file)) as workers:
+    with started(tmp_path) as file, engines.open_engine(WorkerSettings(cluster=file)) as workers:
         workers.submit("only", Task(waits_for_its_end, (tmp_path,)))
         with pytest.raises(InputError, match=f"--cluster {file} is gone"):
             endings(workers, hear)
@@ -305,7 +305,7 @@ def test_a_worker_that_was_overtaken_ends_its_task_when_it_wakes(
 
     with started(tmp_path) as file:
         (second,) = processes.start(tmp_path, "dask", "worker", "--scheduler-file", file, *AT_WORK)
-        with engine.opened(Crew(cluster=file)) as workers:
+        with engines.open_engine(WorkerSettings(cluster=file)) as workers:
             workers.submit("cell", Task(is_overtaken, (tmp_path,)))
             try:
                 assert endings(workers, hear)["cell"].value == "done elsewhere"
@@ -322,7 +322,7 @@ async def take_for_dead(dask_scheduler: Any, address: str) -> None:
 
 
 def test_workers_that_see_no_file_store_are_refused(elsewhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "does not see" in refused(Crew(cluster=elsewhere))
+    assert "does not see" in refused(WorkerSettings(cluster=elsewhere))
 
 
 def test_workers_of_another_version_are_refused(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_workers_of_another_version_are_refused(tmp_path: Path) -> None:
     (known / "METADATA").write_text("Metadata-Version: 2.1\nName: synthetic-gain\nVersion: 99\n")
     (tmp_path / "path.py").write_text(f"import sys\nsys.path.insert(0, {str(known.parent)!r})")
     with started(tmp_path, worker=("--preload", str(tmp_path / "path.py"))) as file:
-        assert "has version 99" in refused(Crew(cluster=file))
+        assert "has version 99" in refused(WorkerSettings(cluster=file))
 
 
 def test_a_cluster_without_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,13 +340,15 @@ def test_a_cluster_without_workers_is_refused(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(cluster, "ANSWER_S", 1)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None, scheduler_port=0) as empty:
-        assert "has no workers yet" in refused(Crew(cluster=empty.scheduler_address))
+        assert "has no workers yet" in refused(WorkerSettings(cluster=empty.scheduler_address))
 
 
 def test_certificates_that_are_not_there_are_refused(tmp_path: Path) -> None:
     for name in ("ca", "cert"):
         (tmp_path / f"{name}.pem").touch()
-    assert f"--tls {tmp_path}: there is no key.pem" in refused(Crew(cluster="tls://127.0.0.1:1", tls=str(tmp_path)))
+    assert f"--tls {tmp_path}: there is no key.pem" in refused(
+        WorkerSettings(cluster="tls://127.0.0.1:1", tls=str(tmp_path))
+    )
 
 
 # --- Recipes ---------------------------------------------------------------------------------------------
@@ -370,12 +372,12 @@ def test_who_has_the_key_and_nobody_else_may_use_a_cluster_at_tls(
     flags = key(tmp_path / "tls")
     key(tmp_path / "other")
     with started(tmp_path, *flags) as file:
-        with engine.opened(Crew(cluster=file, tls=str(tmp_path / "tls"))) as workers:
+        with engines.open_engine(WorkerSettings(cluster=file, tls=str(tmp_path / "tls"))) as workers:
             workers.submit("only", Task(adds, (1, 2)))
             assert endings(workers)["only"].value == 3
         monkeypatch.setattr(cluster, "ANSWER_S", 2)
         for other in (str(tmp_path / "other"), None):
-            assert "does not answer" in refused(Crew(cluster=file, tls=other))
+            assert "does not answer" in refused(WorkerSettings(cluster=file, tls=other))
 
 
 SRUN = """#!/bin/sh
@@ -385,12 +387,12 @@ wait
 """
 DRIVER = """
 import sys
-from harness import engine
-from harness.plans import Crew
-from harness.tasks import Task
+from harness.engine import engines
+from harness.engine.tasks import Task
+from harness.engine.workers import WorkerSettings
 from small_tasks import adds
 assert sys.argv[1::2] == ["--cluster", "--tls"]
-with engine.opened(Crew(cluster=sys.argv[2], tls=sys.argv[4])) as workers:
+with engines.open_engine(WorkerSettings(cluster=sys.argv[2], tls=sys.argv[4])) as workers:
     workers.submit("only", Task(adds, (workers.slots,)))
     print([ending.value for _, ending in workers.endings(lambda *_: False)])
 sys.exit(5)

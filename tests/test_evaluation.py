@@ -8,40 +8,41 @@ import torch
 from accelerate import Accelerator
 from scipy.linalg import sqrtm
 
-from harness import arms, classifier, data, evaluation
-from harness.classifier import Classifier
-from harness.data import Dataset, Images, to_float
+from harness.data import controls, datasets
+from harness.data.datasets import Dataset, Images, to_float
 from harness.errors import InputError
+from harness.evaluation import classifier, copies, judging, quality
+from harness.evaluation.classifier import Classifier
 
 FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage", "diversity", "sharpness")
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return data.load("digits", n_real=400)
+    return datasets.load("digits", n_real=400)
 
 
 @pytest.fixture(scope="module")
 def judge(digits: Dataset) -> Classifier:
     """One of a minute's tenth: its features tell digits apart, and are not those of the real judge."""
     config = classifier.Config(steps=60, hidden=32)
-    return evaluation.taught(digits.train, evaluation.image_shape(digits), config, 0, Accelerator(cpu=True))
+    return quality.train_on(digits.train, digits.image_shape, config, 0, Accelerator(cpu=True))
 
 
 @pytest.fixture(scope="module")
 def fresh() -> Images:
     """Real images that are neither in the first 400 nor in the test split."""
-    return data.load("digits", n_real=1200).real[400:]
+    return datasets.load("digits", n_real=1200).real[400:]
 
 
 @pytest.fixture(scope="module")
 def found_of_fresh(judge: Classifier, fresh: Images, digits: Dataset) -> dict[str, float]:
-    return evaluation.quality(judge, fresh, digits, seed=0)
+    return quality.quality_metrics(judge, fresh, digits, seed=0)
 
 
 def test_the_frechet_distance_is_that_of_two_gaussians(digits: Dataset) -> None:
     """Heusel et al. 2017, eq. 6, with the covariances' product's root by scipy."""
-    judge = classifier.build(classifier.Config(hidden=12), evaluation.image_shape(digits), 0).eval()
+    judge = classifier.build_classifier(classifier.Config(hidden=12), digits.image_shape, 0).eval()
     samples = Images(255 - digits.real.images[:300], digits.real.labels[:300])
     with torch.inference_mode():
         ours, theirs = (
@@ -50,17 +51,17 @@ def test_the_frechet_distance_is_that_of_two_gaussians(digits: Dataset) -> None:
     root = sqrtm(np.cov(ours.T) @ np.cov(theirs.T)).real
     shift = np.square(ours.mean(0) - theirs.mean(0)).sum()
     expected = shift + np.trace(np.cov(ours.T) + np.cov(theirs.T) - 2 * root)
-    assert evaluation.frechet_distance(judge, samples, digits.validation) == pytest.approx(expected, rel=1e-4)
-    assert evaluation.frechet_distance(judge, digits.validation, digits.validation) == pytest.approx(0, abs=1e-3)
+    assert quality.frechet_distance(judge, samples, digits.validation) == pytest.approx(expected, rel=1e-4)
+    assert quality.frechet_distance(judge, digits.validation, digits.validation) == pytest.approx(0, abs=1e-3)
 
 
 def test_the_kernel_distance_is_the_papers_unbiased_estimate(
     judge: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bińkowski et al. 2018, eq. 4, of the whole sets in float64: one subset of all images."""
-    monkeypatch.setattr(evaluation, "KID_SUBSETS", 1)
+    monkeypatch.setattr(quality, "KID_SUBSETS", 1)
     samples, real = digits.validation, digits.test[: len(digits.validation)]
-    ours, theirs = (evaluation.features(judge, of.images).double().numpy() for of in (samples, real))
+    ours, theirs = (judging.features(judge, of.images).double().numpy() for of in (samples, real))
     number, size = ours.shape
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -68,26 +69,27 @@ def test_the_kernel_distance_is_the_papers_unbiased_estimate(
 
     within = [(kernel(x, x).sum() - np.trace(kernel(x, x))) / (number * (number - 1)) for x in (ours, theirs)]
     expected = sum(within) - 2 * kernel(ours, theirs).mean()
-    assert evaluation.kernel_distance(judge, samples, real) == pytest.approx(expected, rel=1e-3)
+    assert quality.kernel_distance(judge, samples, real) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_kernel_distance_of_equal_sets_is_nothing_and_grows_with_a_shift(
     judge: Classifier, digits: Dataset, fresh: Images
 ) -> None:
     shifted = [Images(fresh.images.roll(by, 3), fresh.labels) for by in (0, 1, 2)]
-    none, one, two = (evaluation.kernel_distance(judge, images, digits.test) for images in shifted)
+    none, one, two = (quality.kernel_distance(judge, images, digits.test) for images in shifted)
     assert abs(none) < 0.1 * one
     assert one < two
 
 
 def test_quality_stands_beside_its_floor(found_of_fresh: dict[str, float]) -> None:
-    assert {f"{part}/{name}" for part in ("quality", "floor") for name in FIGURES} <= set(found_of_fresh)
-    assert set(found_of_fresh) - {f"floor/{name}" for name in FIGURES} - {f"quality/{name}" for name in FIGURES} == {
-        "floor/conditional_accuracy", "quality/closer", "quality/copy_p", "quality/copy_odds",
+    figures = {f"{part}/{name}" for part in ("test/quality", "test/floor") for name in FIGURES}
+    assert figures <= set(found_of_fresh)
+    assert set(found_of_fresh) - figures == {
+        "test/floor/conditional_accuracy", "test/quality/copy_auc", "test/quality/copy_p", "test/quality/copy_odds",
     }  # fmt: skip
     for name in ("precision", "recall", "coverage", "diversity", "sharpness"):
-        assert found_of_fresh[f"quality/{name}"] == pytest.approx(found_of_fresh[f"floor/{name}"], abs=0.15)
-        assert 0 < found_of_fresh[f"floor/{name}"] <= 1.5
+        assert found_of_fresh[f"test/quality/{name}"] == pytest.approx(found_of_fresh[f"test/floor/{name}"], abs=0.15)
+        assert 0 < found_of_fresh[f"test/floor/{name}"] <= 1.5
 
 
 def test_the_same_sets_have_the_same_quality(
@@ -95,18 +97,18 @@ def test_the_same_sets_have_the_same_quality(
 ) -> None:
     torch.manual_seed(99)  # the caller's generator is neither read nor moved
     before = torch.random.get_rng_state()
-    assert evaluation.quality(judge, fresh, digits, seed=0) == found_of_fresh
+    assert quality.quality_metrics(judge, fresh, digits, seed=0) == found_of_fresh
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert evaluation.quality(judge, fresh, digits, seed=1) != found_of_fresh
+    assert quality.quality_metrics(judge, fresh, digits, seed=1) != found_of_fresh
 
 
 def test_the_floor_does_not_depend_on_the_samples(
     judge: Classifier, digits: Dataset, found_of_fresh: dict[str, float]
 ) -> None:
-    found = evaluation.quality(judge, Images(255 - digits.real.images, digits.real.labels), digits, seed=0)
+    found = quality.quality_metrics(judge, Images(255 - digits.real.images, digits.real.labels), digits, seed=0)
     for name in FIGURES:
-        assert found[f"floor/{name}"] == found_of_fresh[f"floor/{name}"]
-    assert found["quality/fid"] > 3 * found_of_fresh["quality/fid"]
+        assert found[f"test/floor/{name}"] == found_of_fresh[f"test/floor/{name}"]
+    assert found["test/quality/fid"] > 3 * found_of_fresh["test/quality/fid"]
 
 
 def test_a_collapsed_set_keeps_its_precision_and_loses_recall_coverage_and_diversity(
@@ -117,44 +119,44 @@ def test_a_collapsed_set_keeps_its_precision_and_loses_recall_coverage_and_diver
     labels = torch.arange(10).repeat(40)
     noise = torch.randint(-3, 4, (400, *first.shape[1:]), generator=torch.Generator().manual_seed(0))
     collapsed = Images((first[labels].int() + noise).clamp(0, 255).to(torch.uint8), labels)
-    found = evaluation.quality(judge, collapsed, digits, seed=0)
+    found = quality.quality_metrics(judge, collapsed, digits, seed=0)
     for name, share in {"recall": 0.25, "coverage": 0.5, "diversity": 0.25}.items():
-        assert found[f"quality/{name}"] < share * found_of_fresh[f"quality/{name}"]
-    assert found["quality/precision"] > 0.5
+        assert found[f"test/quality/{name}"] < share * found_of_fresh[f"test/quality/{name}"]
+    assert found["test/quality/precision"] > 0.5
 
 
 def test_a_set_without_a_class_has_no_diversity_there(judge: Classifier, fresh: Images, digits: Dataset) -> None:
-    assert evaluation.quality(judge, fresh[fresh.labels != 3], digits, seed=0)["quality/diversity"] == 0
+    assert quality.quality_metrics(judge, fresh[fresh.labels != 3], digits, seed=0)["test/quality/diversity"] == 0
 
 
 @pytest.mark.parametrize("control", ["duplicate", "noise"])
 def test_copies_are_seen_as_such(control: str, digits: Dataset) -> None:
     """The real images again, as they are and slightly noised."""
-    found = evaluation.memorisation(arms.control(control, digits.real, 800, 0), digits.real, digits.test)
+    found = copies.memorisation(controls.make_control(control, digits.real, 800, 0), digits.real, digits.test)
     assert found.odds >= 10
     assert found.p < 0.001
-    assert found.closer > 0.9
+    assert found.auc > 0.9
 
 
 def test_fresh_real_images_are_no_copies(digits: Dataset, fresh: Images) -> None:
     """Nor are those of the test split, where they are not compared with themselves."""
     halves = digits.test[::2], digits.test[1::2]
     for samples, unseen in ((fresh, digits.test), halves, halves[::-1]):
-        found = evaluation.memorisation(samples, digits.real, unseen)
+        found = copies.memorisation(samples, digits.real, unseen)
         assert 0.6 < found.odds < 1.6
         assert found.p > 0.001
 
 
 def test_half_a_set_of_copies_is_seen_too(digits: Dataset, fresh: Images) -> None:
     images = torch.cat([fresh.images[:400], digits.real.images])
-    found = evaluation.memorisation(Images(images, torch.zeros(800)), digits.real, digits.test)
+    found = copies.memorisation(Images(images, torch.zeros(800)), digits.real, digits.test)
     assert found.odds > 2
     assert found.p < 0.001
 
 
 def test_the_odds_know_no_size(digits: Dataset, fresh: Images) -> None:
     """Four times as many seen as unseen images: a nearest one is a seen one four times as often by chance."""
-    found = evaluation.memorisation(fresh, digits.real, digits.test[:100])
+    found = copies.memorisation(fresh, digits.real, digits.test[:100])
     assert 0.6 < found.odds < 1.6
 
 
@@ -162,24 +164,24 @@ def test_the_closest_pairs_are_a_copy_and_its_original(digits: Dataset, fresh: I
     """Of the second label; the first has the closest of its own, whatever the second's distance."""
     labels = torch.tensor([0] * 50 + [1] * 20)
     samples = Images(torch.cat([fresh.images[:69], digits.real.images[7:8]]), labels)
-    zero, _, sample, original = evaluation.closest_pairs(samples, digits.real, 1)
+    zero, _, sample, original = copies.closest_pairs(samples, digits.real, 1)
     assert torch.equal(sample, digits.real.images[7])
     assert torch.equal(original, digits.real.images[7])
     assert (fresh.images[:50] == zero).flatten(1).all(1).any()
-    assert len(evaluation.closest_pairs(samples, digits.real, 30)) == 2 * (30 + 20)
+    assert len(copies.closest_pairs(samples, digits.real, 30)) == 2 * (30 + 20)
 
 
 def test_quality_is_refused_where_it_cannot_be_had(judge: Classifier, fresh: Images, digits: Dataset) -> None:
     without = dataclasses.replace(digits, test=digits.test[:0])
     with pytest.raises(InputError, match="quality is measured against test images: digits has 0 here"):
-        evaluation.quality(judge, fresh, without, seed=0)
+        quality.quality_metrics(judge, fresh, without, seed=0)
     with pytest.raises(InputError, match="of 10 samples and more, not of 9"):
-        evaluation.quality(judge, fresh[:9], digits, seed=0)
-    assert evaluation.quality(judge, fresh[:10], digits, seed=0)["quality/recall"] >= 0
+        quality.quality_metrics(judge, fresh[:9], digits, seed=0)
+    assert quality.quality_metrics(judge, fresh[:10], digits, seed=0)["test/quality/recall"] >= 0
 
 
 def test_conditional_accuracy_leaves_out_classes_without_samples(judge: Classifier, fresh: Images) -> None:
-    found = evaluation.conditional_accuracy(judge, fresh[fresh.labels != 3], 10, Accelerator(cpu=True))
+    found = judging.conditional_accuracy(judge, fresh[fresh.labels != 3], 10, Accelerator(cpu=True))
     assert "samples/conditional_accuracy_class_3" not in found
     assert found["samples/conditional_accuracy_class_4"] > 0.5
     assert not np.isnan(list(found.values())).any()

@@ -20,9 +20,11 @@ from processes import ROOT, environment
 from servers import installed
 
 from analysis import accuracy_table, runs
-from harness import data, experiment, identities, tracking
+from harness import tracking
+from harness.data import datasets
 from harness.errors import InputError
 from harness.methods import gan
+from harness.runs import generators, identities
 from harness.settings import Single
 from harness.tracking import stores
 
@@ -51,7 +53,7 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
     assert {key: row[f"tags.{key}"] for key in expected} == expected
     assert row["params.latent_size"] == "16"
     assert row["params.world_size"] == "1"
-    for name in ("samples/conditional_accuracy", "samples/cas", "validation/cas"):
+    for name in ("samples/conditional_accuracy", "test/cas", "validation/cas"):
         assert 0 <= row[f"metrics.{name}"] <= 1
     assert row["metrics.cost/training_device_seconds"] > 0
     store = tracking.client(uri)
@@ -186,7 +188,7 @@ def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(fo
     assert sorted(cells.index) == sorted([*arms, ("vae", "0.5x"), ("vae", "2x"), ("vae", "share=0.25")])
     assert cells["samples_run"].nunique() == 1  # of all but none, which has no samples
 
-    labels = data.load("digits").test.labels
+    labels = datasets.load("digits").test.labels
     for cell in cells.itertuples():
         right = tracking.unpacked(str(cell.right))
         assert len(right) == len(labels)
@@ -215,14 +217,17 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
 ) -> None:
     monkeypatch.chdir(place)
     settings = Single(n_real=200, num_synthetic=300, tracking_uri=uri, cas_steps=5)
-    accelerator, dataset = Accelerator(cpu=True), data.load("digits", n_real=200)
+    accelerator, dataset = Accelerator(cpu=True), datasets.load("digits", n_real=200)
     first, second = gan.Config(steps=6, batch_size=32), gan.Config(steps=6, batch_size=32, latent_scale=0.5)
-    run = experiment.generator("gan", first, settings).run
-    finished = identities.finished_generator("gan", second, settings, dataset, accelerator)
+    run = generators.run_generator("gan", first, settings).run
+    finished = identities.find_finished_generator("gan", second, settings, dataset, accelerator)
     assert finished == (None, run)
-    other = experiment.generator("gan", second, settings, trained_by=run).run
-    assert identities.finished_generator("gan", second, settings, dataset, accelerator)[0] == other
-    assert identities.finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (None, None)
+    other = generators.run_generator("gan", second, settings, trained_by=run).run
+    assert identities.find_finished_generator("gan", second, settings, dataset, accelerator)[0] == other
+    assert identities.find_finished_generator("gan", gan.Config(steps=7), settings, dataset, accelerator) == (
+        None,
+        None,
+    )
 
     trained, taken = (tracking.get_run(str(run_id), uri) for run_id in (run, other))
     weights = []
@@ -258,7 +263,7 @@ def test_the_missions_own_command(world: int, flags: tuple[str, ...], tmp_path: 
     uri = f"sqlite:///{tmp_path}/outputs/mlflow.db"
     (run,) = tracking.read_runs("tags.kind = 'generator'", tracking_uri=uri).to_dict("records")
     assert (run["status"], run["params.world_size"]) == ("FINISHED", str(world))
-    for name in ("samples/conditional_accuracy", "samples/cas"):
+    for name in ("samples/conditional_accuracy", "test/cas"):
         assert (0.0 if flags else 0.8) <= run[f"metrics.{name}"] <= 1
     for name in ("samples.npz", "pictures/closest_pairs.png"):
         with tracking.fetched(run["run_id"], name, uri) as path:

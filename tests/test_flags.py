@@ -16,8 +16,9 @@ import tyro
 from known_cells import measured_cells
 from processes import ROOT, environment
 
-from harness import bounds, cli, methods, server, spaces
+from harness import bounds, cli, methods, spaces
 from harness.tracking import __main__ as tracking
+from harness.tracking import server
 
 sys.path.append(str(ROOT / "experiments"))
 SCRIPTS: dict[str, Callable[..., Any]] = {

@@ -12,12 +12,14 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from harness import classifier, data, evaluation, exported, folders, identities, pictures, records
-from harness.data import Dataset, Images
+from harness.data import datasets, folders
+from harness.data.datasets import Dataset, Images
 from harness.errors import InputError
+from harness.evaluation import classifier, judging, quality
 from harness.methods import vae
-from harness.settings import Single, say_notes
-from harness.trials import Plan
+from harness.runs import exported, identities, pictures, records
+from harness.settings import Single, print_notes
+from harness.studies.trials import Plan
 
 COUNTS = {"ant": 60, "bee": 40, "cat": 22}
 
@@ -38,7 +40,7 @@ def make(path: Path, counts: dict[str, int] = COUNTS, colour: bool = True, first
 
 
 def load(path: Path, **how: int | bool) -> Dataset:
-    return data.load(f"folder:{path}", **{"image_size": 8, **how})  # type: ignore[arg-type]
+    return datasets.load(f"folder:{path}", **{"image_size": 8, **how})  # type: ignore[arg-type]
 
 
 def read(path: Path, side: int = 8) -> folders.Pixels:
@@ -122,10 +124,10 @@ def test_classes_are_in_natural_order_and_known_by_name(tmp_path: Path) -> None:
 
 
 def test_a_class_is_asked_for_by_its_name_or_its_number(tmp_path: Path) -> None:
-    shape = evaluation.image_shape(load(make(tmp_path / "images", {"2": 40, "dog": 40, "cat": 40})))
+    shape = load(make(tmp_path / "images", {"2": 40, "dog": 40, "cat": 40})).image_shape
     model = vae.VAE(vae.Config(), shape)
-    exported.export(tmp_path / "model", "vae", model, shape, ["2", "cat", "dog"])
-    restored = exported.restore(tmp_path / "model")
+    exported.export_generator(tmp_path / "model", "vae", model, shape, ["2", "cat", "dog"])
+    restored = exported.restore_generator(tmp_path / "model")
     assert exported.labels_of(restored, ["dog", "cat", "1", "2"]) == [2, 1, 1, 0]  # a name comes before a number
     for word in ("bird", "3", "-1"):
         with pytest.raises(InputError, match=f"label {word} is no class of this generator, which draws 2, cat, dog"):
@@ -186,7 +188,7 @@ def test_the_same_image_in_two_classes_or_parts_is_said(tmp_path: Path) -> None:
 
 def test_a_note_is_said_once_and_is_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = dataclasses.replace(load(make(tmp_path)), notes=("one thing", "another"))
-    say_notes(dataset)
+    print_notes(dataset)
     assert capsys.readouterr().err == "note: one thing\nnote: another\n"
     assert records.tags("generator", "vae", dataset, 0, "cell")["data_notes"] == "one thing; another"
 
@@ -233,7 +235,7 @@ def test_images_are_resized_as_pil_does_it_and_the_middle_is_kept(tmp_path: Path
 
 
 def test_without_a_size_images_have_32_pixels_a_side(animals: Path) -> None:
-    assert data.load(f"folder:{animals}").real.shape == (3, 32, 32)
+    assert datasets.load(f"folder:{animals}").real.shape == (3, 32, 32)
 
 
 def grey(values: np.ndarray, form: str) -> Image.Image:
@@ -320,12 +322,14 @@ def test_grey_test_images_of_a_colour_set_have_three_channels(tmp_path: Path) ->
 def test_the_name_is_safe_and_stands_for_the_images(animals: Path, tmp_path: Path) -> None:
     name = load(animals).name
     assert re.fullmatch(r"my-animals-[0-9a-f]{8}", name)
-    assert data.name_of(f"folder:{animals}", 8) == Single(dataset=f"folder:{animals}", image_size=8).data_name == name
+    assert (
+        datasets.name_of(f"folder:{animals}", 8) == Single(dataset=f"folder:{animals}", image_size=8).data_name == name
+    )
     assert load(shutil.copytree(animals, tmp_path / "my animals!")).name == name
     assert load(animals, image_size=12).name != name
     assert load(make(tmp_path / "else" / "my animals!", first=1000)).name not in (name, "my-animals")
     assert Plan(method="vae", dataset=f"folder:{animals}", image_size=8).study == f"vae-{name}"
-    assert data.name_of("mnist", None) == "mnist"
+    assert datasets.name_of("mnist", None) == "mnist"
 
 
 def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp_path: Path) -> None:
@@ -339,10 +343,10 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
     assert one.name == other.name
     accelerator = Accelerator(cpu=True)
     first, second = (
-        identities.of_generator("vae", vae.Config(), Single(), dataset, accelerator) for dataset in (one, other)
+        identities.generator_identity("vae", vae.Config(), Single(), dataset, accelerator) for dataset in (one, other)
     )
     assert first != second
-    assert identities.of_training(first) == identities.of_training(second)
+    assert identities.training_identity(first) == identities.training_identity(second)
 
 
 # --- Few and unequal classes -----------------------------------------------------------------------------
@@ -350,28 +354,28 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
 
 def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     dataset, accelerator = load(animals), Accelerator(cpu=True)
-    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset, steps=5).state_dict())
+    judge = judging.restore_judge(dataset, judging.train_judge(dataset, steps=5).state_dict())
     samples = dataset.real[dataset.real.labels < 2]  # of the third class there is none
-    figures = evaluation.conditional_accuracy(judge, samples, 3, accelerator)
+    figures = judging.conditional_accuracy(judge, samples, 3, accelerator)
     assert "samples/conditional_accuracy_class_2" not in figures
-    figures |= evaluation.quality(judge, samples, dataset, seed=0)
+    figures |= quality.quality_metrics(judge, samples, dataset, seed=0)
     assert all(np.isfinite(list(figures.values())))
-    assert figures["floor/diversity"] > 0 == figures["quality/diversity"]
+    assert figures["test/floor/diversity"] > 0 == figures["test/quality/diversity"]
     matrix = classifier.confusion_matrix(classifier.predict(judge, dataset.test.images), dataset.test.labels, 3)
     assert matrix.sum(1).tolist() == [12, 8, 4]
     pictures.confusion(matrix, dataset.classes)
-    assert pictures.grid(dataset.test.images[:7], columns=3).shape == (3 * 9 * 2, 3 * 9 * 2, 3)
+    assert pictures.image_grid(dataset.test.images[:7], columns=3).shape == (3 * 9 * 2, 3 * 9 * 2, 3)
 
 
 def test_flat_images_are_no_error(tmp_path: Path) -> None:
     for number in range(120):
         save(Image.new("L", (8, 8), 90 * (number % 2)), tmp_path / "ab"[number % 2] / f"{number:03}.png")
     dataset = load(tmp_path)
-    judge = evaluation.restore_judge(dataset, evaluation.train_judge(dataset, steps=5).state_dict())
-    figures = evaluation.quality(judge, dataset.real, dataset, seed=0)
-    assert "quality/sharpness" not in figures
+    judge = judging.restore_judge(dataset, judging.train_judge(dataset, steps=5).state_dict())
+    figures = quality.quality_metrics(judge, dataset.real, dataset, seed=0)
+    assert "test/quality/sharpness" not in figures
     assert all(np.isfinite(list(figures.values())))
-    assert figures["quality/diversity"] == 1
+    assert figures["test/quality/diversity"] == 1
 
 
 def test_the_numbers_of_a_hundred_classes_are_left_out() -> None:
@@ -444,4 +448,4 @@ def test_what_cannot_be_read_is_one_line(
 
 def test_published_sets_have_a_size_of_their_own() -> None:
     with pytest.raises(InputError, match="--image-size is for folder:PATH; the images of digits have a size"):
-        data.load("digits", image_size=32)
+        datasets.load("digits", image_size=32)

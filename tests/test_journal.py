@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import journal
-from harness.journal import Journal
+from harness.tracking import journal
+from harness.tracking.journal import Journal
 
 
 def records(path: Path) -> list[dict]:

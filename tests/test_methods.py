@@ -14,11 +14,15 @@ from processes import ROOT, environment
 from torch.distributions import Normal
 from torch.distributions.kl import kl_divergence as reference_kl
 
-from harness import data, experiment, exported, methods, sampling
+from harness import methods
+from harness.data import datasets
+from harness.data.datasets import ImageShape
 from harness.errors import InputError
-from harness.methods import ImageShape, gan, vae
+from harness.methods import gan, vae
+from harness.runs import exported, generators
 from harness.seeding import Draws
-from harness.training import Batches, train
+from harness.training import sampling
+from harness.training.loop import Batches, train
 
 CPU = torch.device("cpu")
 VARIANTS = {
@@ -28,13 +32,13 @@ VARIANTS = {
     "gan vanilla": {"steps": 60, "loss": "vanilla"},
     "gan wgan": {"steps": 60, "loss": "wgan"},
 }
-DIGITS = data.load("digits", n_real=400)
+DIGITS = datasets.load("digits", n_real=400)
 
 
 def trained(variant: str, steps: int | None = None) -> tuple[methods.Method, list[dict[str, float]]]:
     name = variant.split()[0]
     config = methods.find(name).Config(**VARIANTS[variant])
-    model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0)
+    model = generators.build_generator(name, config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(Accelerator(cpu=True))
     batches = Batches((DIGITS.real, 32), seed=0)
     history = [
@@ -56,7 +60,7 @@ def test_samples_have_the_images_shape_range_and_type(variant: str) -> None:
     assert images.shape == (20, 1, 8, 8)
     assert images.isfinite().all()
     assert images.abs().max() <= 1
-    assert sampling.draw(model, labels, 0, CPU).images.dtype == torch.uint8
+    assert sampling.draw_images(model, labels, 0, CPU).images.dtype == torch.uint8
     assert all(name.startswith("train/") for metrics in history for name in metrics)
 
 
@@ -65,16 +69,18 @@ def test_samples_have_the_images_shape_range_and_type(variant: str) -> None:
 )
 @pytest.mark.parametrize("name", methods.names())
 def test_any_channels_and_any_size_divisible_by_4(name: str, shape: ImageShape, tmp_path: Path) -> None:
-    model = experiment.build(name, methods.find(name).Config(steps=1), shape, seed=0)
+    model = generators.build_generator(name, methods.find(name).Config(steps=1), shape, seed=0)
     model.prepare(Accelerator(cpu=True))
     pixels = torch.randint(256, (6, shape.channels, shape.height, shape.width), dtype=torch.uint8)
-    images = data.Images(pixels, torch.arange(6) % shape.num_classes)
+    images = datasets.Images(pixels, torch.arange(6) % shape.num_classes)
     for _ in train(model, Batches((images, 6), seed=0), steps=2):
         pass
-    drawn = sampling.draw(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
+    drawn = sampling.draw_images(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
     assert drawn.images.shape == (2, shape.channels, shape.height, shape.width)
-    exported.export(tmp_path, name, model, shape, list(map(str, range(shape.num_classes))))
-    assert torch.equal(exported.generate(exported.restore(tmp_path), [0, shape.num_classes - 1], 0), drawn.images)
+    exported.export_generator(tmp_path, name, model, shape, list(map(str, range(shape.num_classes))))
+    assert torch.equal(
+        exported.draw_labels(exported.restore_generator(tmp_path), [0, shape.num_classes - 1], 0), drawn.images
+    )
     for pictured, columns in getattr(model, "pictures", dict)().values():
         assert pictured.shape == (shape.num_classes * columns, shape.channels, shape.height, shape.width)
 
@@ -107,13 +113,13 @@ def test_the_label_reaches_the_image(name: str) -> None:
     """After a short training, a class mean of samples is nearest to the real mean of its own class."""
     small = {"hidden_channels": 16} if name == "ddpm" else {}
     config = dataclasses.replace(methods.find(name).Config(), steps=300, batch_size=64, **small)
-    model = experiment.build(name, config, ImageShape(1, 8, 8, 10), seed=0)
+    model = generators.build_generator(name, config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(Accelerator(cpu=True))
     for _ in train(model, Batches((DIGITS.real, 64), seed=0), 300):
         pass
-    drawn = sampling.draw(model, torch.arange(500) % 10, 0, CPU)
+    drawn = sampling.draw_images(model, torch.arange(500) % 10, 0, CPU)
 
-    def means(images: data.Images) -> torch.Tensor:
+    def means(images: datasets.Images) -> torch.Tensor:
         return torch.stack([images.images[images.labels == k].float().mean(0).flatten() for k in range(10)])
 
     distance = torch.cdist(means(drawn), means(DIGITS.real))
@@ -181,6 +187,8 @@ def test_the_houses_page_shows_a_generator_that_is_found_without_registration(
     monkeypatch.setitem(VARIANTS, "mean", {})
     model, _ = trained("mean")
     labels = torch.arange(10)
-    means = torch.stack([data.to_float(DIGITS.real.images[DIGITS.real.labels == label]).mean(0) for label in labels])
+    means = torch.stack(
+        [datasets.to_float(DIGITS.real.images[DIGITS.real.labels == label]).mean(0) for label in labels]
+    )
     drawn = model.sample(labels, Draws(0, "sample", 0, 10, slice(0, 10), CPU))
     assert (drawn - means).square().mean() < 0.05

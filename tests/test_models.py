@@ -29,8 +29,9 @@ from PIL import Image
 from processes import environment
 
 from experiments import generate
-from harness import exported, tracking
+from harness import tracking
 from harness.errors import InputError
+from harness.runs import exported
 from harness.tracking import inputs, local, models, registry
 
 PATIENCE_S = 120.0
@@ -58,11 +59,11 @@ def champion(runs: list[str], uri: str, place: Path) -> Any:
     """The trained generator, as `exported.restore` reads it from the registered model's artifacts."""
     assert len(runs) == 2
     with contextlib.chdir(place), inputs.fetched_model("models:/vae@champion", uri) as folder:
-        return exported.restore(folder)
+        return exported.restore_generator(folder)
 
 
 def drawn(model: Any, labels: list[int], seed: int) -> np.ndarray:
-    return exported.generate(model, labels, seed).permute(0, 2, 3, 1).numpy()
+    return exported.draw_labels(model, labels, seed).permute(0, 2, 3, 1).numpy()
 
 
 # --- Served ----------------------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ def logged(store: MlflowClient, method: str, scored: Scored) -> tuple[str, str]:
     tags = {"method": method, "dataset": dataset, "n_real": "200", "seed": "0"}
     run = store.create_run(experiment, tags=tags).info.run_id
     store.log_param(run, "num_synthetic", 300)
-    store.log_metric(run, "samples/cas", test)
+    store.log_metric(run, "test/cas", test)
     if validation is not None:
         store.log_metric(run, "validation/cas", validation)
     return run, store.create_logged_model(experiment, "generator", source_run_id=run).model_id

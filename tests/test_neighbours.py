@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import neighbours
-from harness.neighbours import likeness
+from harness.evaluation import neighbours
+from harness.evaluation.neighbours import likeness
 
 
 def points(number: int, seed: int, dims: int = 4, scale: float = 1.0) -> Tensor:

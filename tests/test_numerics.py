@@ -12,10 +12,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness import arms, classifier, data, experiment, methods, numerics
-from harness.methods import ImageShape
+from harness import methods, numerics
+from harness.data import controls, datasets
+from harness.data.datasets import ImageShape
+from harness.evaluation import classifier
+from harness.runs import generators
 from harness.seeding import Draws, generator, permutation
-from harness.training import Batches, train
+from harness.training.loop import Batches, train
 
 GOLDEN = Path(__file__).parent / "golden" / "numerics.json"
 STEPS = 10
@@ -36,13 +39,13 @@ def rounded(numbers: torch.Tensor) -> list[float]:
 def exact() -> dict[str, Any]:
     """What is the same on every processor."""
     draws = Draws(3, "train", 7, 8, slice(2, 5), torch.device("cpu"))
-    splits = data.load("digits", n_real=200, seed=1)
+    splits = datasets.load("digits", n_real=200, seed=1)
     return {
         "permutation": permutation(12, generator(0, "order", 1)).tolist(),
         "integers": draws.integers("t", 1000).tolist(),
         "splits": [part.digest[:16] for part in (splits.real, splits.validation, splits.test)],
-        "control labels": digest(arms.control("affine", splits.real, 300, 2).labels),
-        "duplicates": arms.control("duplicate", splits.real, 300, 2).digest[:16],
+        "control labels": digest(controls.make_control("affine", splits.real, 300, 2).labels),
+        "duplicates": controls.make_control("duplicate", splits.real, 300, 2).digest[:16],
         "normal": rounded(draws.normal("eps", 2)),
         "uniform": rounded(draws.uniform("u")),
         "stratified": rounded(draws.stratified("t")),
@@ -52,11 +55,15 @@ def exact() -> dict[str, Any]:
 def losses() -> dict[str, float]:
     """The last loss of a short training of each method, and of a classifier."""
     found, shape = {}, ImageShape(1, 8, 8, 10)
-    real = data.load("digits", n_real=200).real
+    real = datasets.load("digits", n_real=200).real
     for name in [*methods.names(), "classifier"]:
         accelerator = Accelerator(cpu=True)
         config = (classifier if name == "classifier" else methods.find(name)).Config(steps=STEPS, batch_size=32)
-        model = classifier.build(config, shape, 0) if name == "classifier" else experiment.build(name, config, shape, 0)
+        model = (
+            classifier.build_classifier(config, shape, 0)
+            if name == "classifier"
+            else generators.build_generator(name, config, shape, 0)
+        )
         model.prepare(accelerator)
         batches = Batches((real, 32), seed=0, accelerator=accelerator)
         *_, (_, metrics) = train(model, batches, STEPS)

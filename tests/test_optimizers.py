@@ -7,7 +7,7 @@ import pytest
 import torch
 from processes import ROOT, environment
 
-from harness import optimizers
+from harness.training import optimizers
 
 TWO_STEPS = """
 import sys

@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from processes import ROOT, environment
 
-from harness import launch
 from harness.errors import InputError
+from harness.training import launch
 
 
 def computed(folder: Path, world: int, accumulate: int) -> list[dict[str, Any]]:
@@ -101,18 +101,18 @@ def test_accumulated_parts_are_the_whole(variant: str, in_parts: dict, one: dict
 )
 def test_a_world_that_is_not_the_launchers_is_refused(left: dict[str, str], world: int) -> None:
     with pytest.raises(InputError, match="ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"):
-        launch.check(left, world)
+        launch.check_world(left, world)
 
 
 def test_a_single_process_is_no_broken_promise() -> None:
-    launch.check({}, 1)
-    launch.check({"WORLD_SIZE": "1", "RANK": "0", "MASTER_PORT": "29500"}, 1)
-    launch.check({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "29500"}, 2)
+    launch.check_world({}, 1)
+    launch.check_world({"WORLD_SIZE": "1", "RANK": "0", "MASTER_PORT": "29500"}, 1)
+    launch.check_world({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "29500"}, 2)
 
 
 def test_what_only_looks_like_a_launch_is_none(tmp_path: Path) -> None:
     """As a shell has it under srun, or who has exported a port for another program."""
-    alone = "from harness import launch; print(launch.accelerator().num_processes)"
+    alone = "from harness.training import launch; print(launch.accelerator().num_processes)"
     leftover = {"PMI_SIZE": "8", "WORLD_SIZE": "4", "MASTER_PORT": "29500"}
     done = subprocess.run(
         [sys.executable, "-c", alone], cwd=tmp_path, env=environment(ACCELERATE_USE_CPU="true", **leftover),

@@ -11,7 +11,7 @@ from known_cells import ARMS, known_cells, measured_cells
 from servers import installed
 
 from analysis import claims, report, runs
-from analysis.claims import Besides
+from analysis.claims import ExtraInputs
 from analysis.runs import Source
 from harness.errors import InputError
 
@@ -79,7 +79,7 @@ def test_a_gradient_vanishes_or_grows(last: float, expected: list[str], tmp_path
          for share, value in ((0.05, 1.0), (0.5, 2.0), (1.0, last * (1 + 0.01 * seed)))],
         columns=["run_id", "share", "value", "comparison"],
     ).to_csv(path)  # fmt: skip
-    found = claims.findings(known_cells(), *Besides(gradients=path).read())
+    found = claims.findings(known_cells(), *ExtraInputs(gradients=path).read())
     own = [each for each in found if "vanish" in each.claim]
     assert [each.verdict for each in own] == expected
     assert [each.value for each in own] == pytest.approx([last, last], rel=0.05)

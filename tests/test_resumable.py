@@ -10,28 +10,30 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness import data, experiment
+from harness.data import datasets
+from harness.data.datasets import ImageShape
 from harness.errors import Diverged, InputError
-from harness.methods import ImageShape, vae
-from harness.resumable import Progress, resumable
+from harness.methods import vae
+from harness.runs import generators
 from harness.signals import Killed
 from harness.tracking import Run
-from harness.training import Batches
+from harness.training.loop import Batches
+from harness.training.resumable import Progress, train_resumably
 
 STEPS, EVERY = 24, 8
-REAL = data.load("digits", n_real=100).real
+REAL = datasets.load("digits", n_real=100).real
 
 
 def progress(folder: Path, **identity: Any) -> Progress:
     accelerator = Accelerator(cpu=True)
-    model = experiment.build("vae", vae.Config(steps=STEPS, batch_size=16), ImageShape(1, 8, 8, 10), seed=0)
+    model = generators.build_generator("vae", vae.Config(steps=STEPS, batch_size=16), ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(accelerator)
     return Progress(model, accelerator, folder, {"method": "vae", **identity})
 
 
 def steps(here: Progress) -> Iterator[int]:
     batches = Batches((REAL, 16), seed=0, accelerator=here.accelerator)
-    return resumable(here, batches, STEPS, EVERY, Run(None))
+    return train_resumably(here, batches, STEPS, EVERY, Run(None))
 
 
 @pytest.fixture(scope="module")

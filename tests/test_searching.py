@@ -11,14 +11,14 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from harness import studies
-from harness.engine import Hear, InOrder
+from harness.engine.engines import Hear, InOrder
+from harness.engine.tasks import Ending, Talk, Task
+from harness.engine.workers import WorkerSettings
 from harness.errors import InputError, Pruned
-from harness.plans import Crew
-from harness.searching import Search, Slots
 from harness.signals import Killed
-from harness.studies import REASON, RUN, SLOT
-from harness.tasks import Ending, Talk, Task
+from harness.studies import storages
+from harness.studies.searching import Search, Slots
+from harness.studies.storages import REASON, RUN, SLOT
 
 SLOTS: Slots = {str(number): {} for number in range(6)}
 
@@ -30,8 +30,8 @@ def _forked() -> None:
 
 
 def made(name: str = "study", sampler: BaseSampler | None = None) -> optuna.Study:
-    storage = studies.open_storage("studies.db")
-    studies.make(name, storage, ["maximize"], {"of": "tests"}, lambda: "parent")
+    storage = storages.open_storage("studies.db")
+    storages.make_study(name, storage, ["maximize"], {"of": "tests"}, lambda: "parent")
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler or RandomSampler(0))
 
 
@@ -63,12 +63,12 @@ def slots(names: Iterable[str]) -> Slots:
 
 def search(asked_for: Slots = SLOTS, make: Callable[[Trial, str], Task] = suggests, **how: Any) -> optuna.Study:
     study = made()
-    Search(study, asked_for, make, **how).run(InOrder(Crew(retries=1)))
+    Search(study, asked_for, make, **how).run(InOrder(WorkerSettings(retries=1)))
     return study
 
 
 def states(study: optuna.Study) -> dict[str, list[str]]:
-    return {slot: [trial.state.name for trial in past] for slot, past in studies.by_slot(study.trials).items()}
+    return {slot: [trial.state.name for trial in past] for slot, past in storages.by_slot(study.trials).items()}
 
 
 # --- How trials end --------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_how_a_trial_ends_is_its_state_and_the_others_go_on() -> None:
     names = ("ends well", "raises", "is pruned", "has no memory", "is killed", "ends well too")
     study = search(slots(names), lambda trial, slot: Task(ends, (slot,)))
     found = {slot: (past[-1].state.name, past[-1].user_attrs.get(REASON)) for slot, past in
-             studies.by_slot(study.trials).items()}  # fmt: skip
+             storages.by_slot(study.trials).items()}  # fmt: skip
     assert found == {
         "ends well": ("COMPLETE", None),
         "raises": ("FAIL", "ValueError: no such thing"),
@@ -107,7 +107,7 @@ def test_optuna_hears_what_trials_report_and_says_which_end_early() -> None:
     study = made()
     study.pruner = optuna.pruners.PercentilePruner(50.0, n_startup_trials=1)
     curves = {"good": [0.5, 0.6, 0.7], "bad": [0.4, 0.1, 0.9]}
-    Search(study, slots(curves), lambda trial, slot: Task(reports, (curves[slot],))).run(InOrder(Crew()))
+    Search(study, slots(curves), lambda trial, slot: Task(reports, (curves[slot],))).run(InOrder(WorkerSettings()))
     good, bad = study.trials
     assert (good.state, good.values, good.user_attrs[RUN]) == (TrialState.COMPLETE, [0.7], "its run")
     assert (bad.state, bad.intermediate_values) == (TrialState.PRUNED, {0: 0.4})
@@ -157,7 +157,7 @@ def test_what_was_stopped_with_the_driver_is_tried_again_with_its_values(error: 
     assert {trial.user_attrs.get(REASON) for trial in study.trials[1:]} == {reason}
     assert states(search()) == {"0": ["COMPLETE"], "1": ["FAIL", "COMPLETE"], "2": ["FAIL", "COMPLETE"],
                                 "3": ["COMPLETE"], "4": ["COMPLETE"], "5": ["COMPLETE"]}  # fmt: skip
-    for past in studies.by_slot(study.trials).values():
+    for past in storages.by_slot(study.trials).values():
         assert past[-1].values == [past[0].params["x"]] or past[-1].values == [1.0]
 
 
@@ -173,7 +173,7 @@ def test_what_a_killed_driver_left_running_is_failed_and_tried_again_with_its_va
     asked(made(), "0", x=0.25)
     study = search()
     assert states(study) == {"0": ["FAIL", "COMPLETE"]} | {slot: ["COMPLETE"] for slot in "12345"}
-    assert studies.by_slot(study.trials)["0"][-1].values == [0.25]
+    assert storages.by_slot(study.trials)["0"][-1].values == [0.25]
 
 
 def test_a_driver_that_is_killed_between_two_calls_leaves_nothing_that_hinders_the_next() -> None:
@@ -183,7 +183,7 @@ def test_a_driver_that_is_killed_between_two_calls_leaves_nothing_that_hinders_t
     study.enqueue_trial({"x": 0.75}, {SLOT: "no longer asked for"})
     study = search()
     assert [past for slot, past in states(study).items() if slot in SLOTS] == [["COMPLETE"]] * len(SLOTS)
-    assert studies.by_slot(study.trials)["1"][-1].values == [0.25]
+    assert storages.by_slot(study.trials)["1"][-1].values == [0.25]
     assert not [trial for trial in study.trials if not trial.state.is_finished()]
 
 
@@ -203,7 +203,7 @@ def test_the_next_point_does_not_depend_on_what_killed_drivers_left() -> None:
             )
         for number in range(zombies):
             asked(study, f"zombie {number}", x=0.5)
-        Search(study, {"new": {}}, suggests).run(InOrder(Crew()))
+        Search(study, {"new": {}}, suggests).run(InOrder(WorkerSettings()))
         return study.trials[-1].params["x"]
 
     assert next_point("with zombies", 4) == next_point("alone", 0)
@@ -224,7 +224,7 @@ def test_the_next_point_does_not_depend_on_what_killed_drivers_left() -> None:
 )
 def test_a_storage_that_is_not_there_is_one_line(place: str, message: str, tmp_path: Any) -> None:
     with pytest.raises(InputError, match=message) as refused:
-        studies.open_storage(place)
+        storages.open_storage(place)
     assert "\n" not in str(refused.value)
     assert "geheim" not in str(refused.value)
     assert not list(tmp_path.iterdir())
@@ -232,20 +232,22 @@ def test_a_storage_that_is_not_there_is_one_line(place: str, message: str, tmp_p
 
 def test_another_study_of_the_same_name_is_refused_with_the_difference() -> None:
     made()
-    storage = studies.open_storage("studies.db")
+    storage = storages.open_storage("studies.db")
     with pytest.raises(InputError, match=r"the study 'study' is another one: its of is tests, not life; give another"):
-        studies.make("study", storage, ["maximize"], {"of": "life"}, lambda: "other")
+        storages.make_study("study", storage, ["maximize"], {"of": "life"}, lambda: "other")
 
 
 def test_a_study_whose_maker_was_killed_is_made_by_the_next() -> None:
-    storage = studies.open_storage("studies.db")
+    storage = storages.open_storage("studies.db")
     optuna.create_study(study_name="study", storage=storage, directions=["maximize"])  # and no more
-    assert studies.make("study", storage, ["maximize"], {"of": "tests"}, lambda: "parent") == "parent"
+    assert storages.make_study("study", storage, ["maximize"], {"of": "tests"}, lambda: "parent") == "parent"
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match=r"there are no studies in nowhere\.db"):
-        studies.read("gan", "nowhere.db")
-    studies.make("vae", studies.open_storage("studies.db"), ["maximize"], {"objectives": ["accuracy"]}, lambda: "run")
+        storages.read_study("gan", "nowhere.db")
+    storages.make_study(
+        "vae", storages.open_storage("studies.db"), ["maximize"], {"objectives": ["accuracy"]}, lambda: "run"
+    )
     with pytest.raises(InputError, match=r"no study 'gan' in studies\.db; there are vae"):
-        studies.read("gan", "studies.db")
+        storages.read_study("gan", "studies.db")

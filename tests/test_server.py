@@ -13,8 +13,8 @@ import sqlalchemy
 from processes import environment
 from servers import TeamServer, installed
 
-from harness import postgres, tracking
-from harness.tracking import shipping
+from harness import tracking
+from harness.tracking import postgres, shipping
 
 METRICS = 500
 
@@ -186,7 +186,7 @@ def test_a_secret_of_the_environment_or_the_address_is_kept_nowhere(server: Team
 def test_it_says_in_a_line_what_it_needs(tmp_path: Path, server: TeamServer) -> None:
     def refused(*flags: str, **more: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "harness.server", *flags],
+            [sys.executable, "-m", "harness.tracking.server", *flags],
             cwd=tmp_path, env=environment(**more), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr

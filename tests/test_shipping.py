@@ -15,9 +15,9 @@ import pytest
 from processes import environment, until
 from servers import Gate, TrackingServer
 
-from harness import journal, tracking
+from harness import tracking
 from harness.errors import InputError
-from harness.tracking import inputs, local, writing
+from harness.tracking import inputs, journal, local, writing
 
 
 @pytest.fixture(scope="module")

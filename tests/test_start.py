@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "an analysis' --help": ([f"analysis.{name} --help" for name in ANALYSES], set()),
     "a mistyped flag": ([f"analysis.{name} --no-such-flag" for name in ANALYSES], set()),
     "the tracking's --help": ([f"harness.tracking{command} --help" for command in ("", " sync", " reap")], set()),
-    "the server's --help": (["harness.server --help"], set()),
+    "the server's --help": (["harness.tracking.server --help"], set()),
     "tables of rows": (
         [f"analysis.{name} --rows {ROWS} --out {{folder}}" for name in ("claims", "significance")],
         {"pandas", "numpy", "scipy", "statsmodels"},
@@ -54,11 +54,12 @@ def test_a_command_imports_no_more_than_it_may(kind: str, tmp_path: Path) -> Non
 
 TRAINS = """
 import sys
-from harness import experiment
+from harness.runs import generators
 from harness.methods import ddpm, gan, vae
 from harness.settings import Single
 for name, method in {"ddpm": ddpm, "gan": gan, "vae": vae}.items():
-    experiment.generator(name, method.Config(steps=2, batch_size=16), Single(n_real=100, num_synthetic=40, cas_steps=2))
+    settings = Single(n_real=100, num_synthetic=40, cas_steps=2)
+    generators.run_generator(name, method.Config(steps=2, batch_size=16), settings)
 heavy = {"mlflow", "pandas", "torchvision", "torchmetrics", "sqlalchemy", "sklearn", "optuna"}
 print(sorted(heavy & {*sys.modules}), "torch._dynamo" in sys.modules)
 """

@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from processes import until
 
-from harness import provenance, tracking
+from harness import tracking
 from harness.errors import InputError
-from harness.redaction import redacted
-from harness.tracking import addresses, closing, inputs, local, stores
+from harness.tracking import addresses, closing, inputs, local, provenance, stores
+from harness.tracking.redaction import redacted
 
 SMALL = ("--dataset", "digits", "--n-real", "100", "--steps", "20", "--num-synthetic", "200", "--no-register")
 SMALL_CLASSIFIER = ("--dataset", "digits", "--n-real", "100", "--steps", "20")
@@ -293,7 +293,7 @@ def test_an_address_that_no_store_has_is_one_line(address: str, message: str, tm
         inputs.check_store(address, "generators")
     if "password" in message:
         with pytest.raises(InputError, match="has a password"):
-            addresses.without_password(address)
+            addresses.split_password(address)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "pw" not in str(refused.value)

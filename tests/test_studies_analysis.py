@@ -26,9 +26,10 @@ from servers import free_port, installed
 from analysis import studies as page
 from analysis import study_plots as plots
 from analysis.study_reading import Reading, counted, read
-from harness import cli, studies, tracking
-from harness.confirmation import confirmation
+from harness import cli, tracking
 from harness.errors import InputError
+from harness.studies import storages
+from harness.studies.confirmation import confirmation
 
 GOLDEN = Path(__file__).parent / "golden"
 SPACE: dict[str, BaseDistribution] = {
@@ -44,7 +45,7 @@ REASON = "Diverged: <b>the loss</b> is nan | at step 40"
 
 def make(name: str, objectives: Sequence[str] = ("accuracy",), place: str = "studies.db") -> optuna.Study:
     directions = ["minimize" if "seconds" in objective else "maximize" for objective in objectives]
-    storage = studies.open_storage(place)
+    storage = storages.open_storage(place)
     study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     definition = {
         "method": "gan", "objectives": list(objectives), "data": "digits 1f89b7149c35ec60", "n_real": 200,
@@ -115,7 +116,7 @@ def two_objectives() -> optuna.Study:
 def confirmed(best: Sequence[float], default: Sequence[float]) -> None:
     """What the fresh seeds gave for trial 3 of the study."""
     fresh = optuna.create_study(
-        study_name="gan confirmation 3", storage=studies.open_storage("studies.db"), direction="maximize"
+        study_name="gan confirmation 3", storage=storages.open_storage("studies.db"), direction="maximize"
     )
     fresh.set_user_attr("definition", {"of": "gan", "winner": {}})
     for which, values in (("best", best), ("default", default)):
@@ -171,7 +172,7 @@ def test_the_key_parameters_come_first_and_a_pruned_trial_has_no_value(study: op
 
 def test_the_confirmation_is_a_paired_difference(study: optuna.Study) -> None:
     confirmed([0.93, 0.95, 0.94, 0.5], [0.92, 0.92, 0.92])  # a seed has no partner
-    found = confirmation("gan", studies.open_storage("studies.db"))
+    found = confirmation("gan", storages.open_storage("studies.db"))
     assert found
     assert found.frame["seed"].tolist() == [1, 2, 3]
     # Student's t of 2 degrees of freedom: 4.3027 standard errors of 0.01 / sqrt(3).
@@ -185,7 +186,7 @@ def test_the_confirmation_is_a_paired_difference(study: optuna.Study) -> None:
 
 def test_differences_that_do_not_vary_give_no_interval(study: optuna.Study) -> None:
     confirmed([0.93, 0.95], [0.92, 0.94])
-    found = confirmation("gan", studies.open_storage("studies.db"))
+    found = confirmation("gan", storages.open_storage("studies.db"))
     assert found
     assert found.words("accuracy", "maximize") == (
         "on 2 fresh seeds not shown to differ: accuracy best - default +0.01 on each, which gives no interval"
@@ -193,7 +194,7 @@ def test_differences_that_do_not_vary_give_no_interval(study: optuna.Study) -> N
 
 
 def test_without_fresh_seeds_the_page_says_so(study: optuna.Study) -> None:
-    assert confirmation("gan", studies.open_storage("studies.db")) is None
+    assert confirmation("gan", storages.open_storage("studies.db")) is None
     assert "has not been held against the default on fresh seeds" in page.markdown(read(study), None)
 
 

@@ -13,9 +13,9 @@ import processes
 import psutil
 import pytest
 
-from harness import tasks
+from harness.engine import tasks
+from harness.engine.tasks import Ending, Place, Talk, Task
 from harness.errors import InputError, Pruned
-from harness.tasks import Ending, Place, Talk, Task
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.data import Images
+from harness.data.datasets import Images
 from harness.errors import InputError
-from harness.training import Batches, num_steps, positions, train
+from harness.training.loop import Batches, num_steps, positions, train
 
 
 def numbered(count: int) -> Images:

@@ -16,13 +16,16 @@ import processes
 import pytest
 from optuna.trial import TrialState
 
-from harness import data, judges, locks, methods, spaces, studies, tracking, trials, tuning
+from harness import locks, methods, spaces, tracking
+from harness.data import datasets
+from harness.engine.tasks import Talk
 from harness.errors import InputError
 from harness.methods import ddpm, gan, vae
+from harness.runs import judges
 from harness.settings import Common
-from harness.tasks import Talk
+from harness.studies import storages, trials, tuning
+from harness.studies.trials import Plan
 from harness.tracking import local
-from harness.trials import Plan
 
 TINY = (
     "--n-real", "100", "--num-synthetic", "100", "--steps", "20", "--batch-size", "16", "--classifier.steps", "20",
@@ -31,7 +34,7 @@ URI = "sqlite:///outputs/mlflow.db"
 
 
 def study_of(place: Path, name: str) -> optuna.Study:
-    return studies.read(name, str(place / "outputs/studies.db"))
+    return storages.read_study(name, str(place / "outputs/studies.db"))
 
 
 def runs_of(place: Path, study: str) -> pd.DataFrame:
@@ -100,7 +103,7 @@ def test_a_trial_whose_end_no_driver_heard_of_is_another_ones_result(
     done = study.trials[-1]
     job = trials.Job(_plan(TINY), study.user_attrs["parent_run"], "trial", "4", 99, done.params, [0])
     with processes.agent(place):
-        assert trials.carry_out(Talk(tmp_path), job) == done.values
+        assert trials.run_trial(Talk(tmp_path), job) == done.values
     run = tracking.read_runs("tags.slot = '4' AND tags.kind = 'trial'", tracking_uri=URI).iloc[0]
     assert (run["run_id"], run["status"], run["tags.state"]) == (done.user_attrs["run_id"], "FINISHED", "COMPLETE")
     assert (run["tags.trial"], run["metrics.objective/accuracy"]) == ("99", done.value)
@@ -108,7 +111,7 @@ def test_a_trial_whose_end_no_driver_heard_of_is_another_ones_result(
 
 def test_no_figure_of_the_test_split_is_in_a_study(tuned: Any) -> None:
     _, runs, _ = tuned
-    seen = [name for name in runs if name.startswith("metrics.test/") or name == "metrics.samples/cas"]
+    seen = [name for name in runs if name.startswith("metrics.test/")]
     assert not seen or runs[seen].isna().all(axis=None)
 
 
@@ -152,7 +155,7 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
     """It runs through where the files of the test split are not even files of a data set."""
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     images = digits.train.images
     for part in ("train", "t10k"):
         header = (0x803).to_bytes(4) + b"".join(side.to_bytes(4) for side in (len(images), 8, 8))
@@ -224,7 +227,7 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_study_goes_on(place
 def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Path, forked: Callable) -> None:
     command = ("vae", *TINY, "--steps", "300", "--epochs", "1000", "--objectives", "conditional_accuracy", "--pruner",
                "none", "--trials", "2", "--workers", "2", "--confirm-seeds", "0", "--name", "stopped")  # fmt: skip
-    lock = place / judges.path(data.load("digits"), Common()).with_suffix(".lock")
+    lock = place / judges.path(datasets.load("digits"), Common()).with_suffix(".lock")
     with locks.held(lock, 60) as gate:  # no trial ends before it has the judge
         assert gate is not None
         (running,) = processes.start(place, "tune.py", *command)
@@ -237,7 +240,7 @@ def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Pa
     processes.until(lambda: set(runs_of(place, "stopped")["status"]) == {"KILLED"})
     done = forked("tune.py", *command)
     assert done.returncode == 0, done.stderr
-    after = studies.by_slot(study_of(place, "stopped").trials)
+    after = storages.by_slot(study_of(place, "stopped").trials)
     assert [[trial.state.name for trial in past] for past in after.values()] == [["FAIL", "COMPLETE"]] * 2
     with contextlib.chdir(place):
         of = [{local.in_the_store(trial.user_attrs["run_id"]) for trial in past} for past in after.values()]
@@ -343,11 +346,12 @@ def test_conditional_ranges_follow_what_is_fixed() -> None:
         def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
             return low
 
-    assert "clip_limit" in trials.suggested(_plan(("gan", "--fix", "loss=wgan")), Middle())
-    assert "clip_limit" not in trials.suggested(_plan(("gan", "--fix", "loss=vanilla")), Middle())
-    assert "min_beta" not in trials.suggested(_plan(("ddpm", "--space", "schedule=cosine")), Middle())
+    assert "clip_limit" in trials.suggest_values(_plan(("gan", "--fix", "loss=wgan")), Middle())
+    assert "clip_limit" not in trials.suggest_values(_plan(("gan", "--fix", "loss=vanilla")), Middle())
+    assert "min_beta" not in trials.suggest_values(_plan(("ddpm", "--space", "schedule=cosine")), Middle())
     assert (
-        trials.suggested(_plan(("gan", "--space", "loss=wgan", "clip_limit=0.01:0.05")), Middle())["clip_limit"] == 0.01
+        trials.suggest_values(_plan(("gan", "--space", "loss=wgan", "clip_limit=0.01:0.05")), Middle())["clip_limit"]
+        == 0.01
     )
 
 

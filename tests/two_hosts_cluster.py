@@ -22,7 +22,8 @@ import pandas as pd
 from optuna.trial import TrialState
 from two_hosts import HOSTS, ROOT, hosts, ip, said, stop
 
-from harness import studies, tracking
+from harness import tracking
+from harness.studies import storages
 
 FIRST, SECOND = HOSTS
 SERVER, SCHEDULER = f"http://{HOSTS[FIRST]}:5000", f"tcp://{HOSTS[FIRST]}:8786"
@@ -145,8 +146,8 @@ def study(place: Path) -> None:
         print("study: the second host is lost", flush=True)
         lose_the_second_host(running)
         end(place, driver, since)
-    trials = studies.read(None, f"{place}/{FIRST}/outputs/studies.db").trials
-    slots = studies.by_slot(trials)
+    trials = storages.read_study(None, f"{place}/{FIRST}/outputs/studies.db").trials
+    slots = storages.by_slot(trials)
     assert len(slots) == 12
     assert all(past[-1].state in (TrialState.COMPLETE, TrialState.PRUNED) for past in slots.values())
     runs = runs_of(place).set_index("run_id")

@@ -39,7 +39,7 @@ localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 """
 VALUES_PX = 400  # from the names of metrics to their values
-SCORES = ("samples/conditional_accuracy", "samples/cas")
+SCORES = ("samples/conditional_accuracy", "test/cas")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def runs_table(page: Page, uri: str, found: Comparison) -> None:
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs")
     expect(page.get_by_text("matching runs")).to_be_visible(timeout=PATIENCE_MS)
     page.get_by_label("Toggle sidebar").click()
-    for column in ("samples/cas", "test/accuracy"):
+    for column in ("test/cas", "test/accuracy"):
         page.get_by_test_id("column-selection-dropdown").filter(has_text="Columns").click()
         page.get_by_placeholder("Search columns").fill(column)
         group = page.locator(".du-bois-light-tree-treenode").filter(has_text="Metrics (1)")
@@ -130,7 +130,7 @@ def compare_page(page: Page, uri: str, found: Comparison) -> None:
 
 def metric_chart(page: Page, uri: str, found: Comparison) -> None:
     """The curves of a metric that all three have, from the compare page."""
-    link = _metric(page, "samples/cas").get_attribute("href") or ""
+    link = _metric(page, "test/cas").get_attribute("href") or ""
     page.goto(f"{uri}/{link.replace('samples%2Fcas', 'train%2Floss')}")  # whose own link is not drawn before it is seen
     for name in found.generators["name"]:
         expect(page.get_by_text(f"{name} (train/loss)").first).to_be_visible(timeout=PATIENCE_MS)

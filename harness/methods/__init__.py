@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from harness.data.datasets import ImageShape
 from harness.errors import InputError
 from harness.seeding import Draws
-from harness.training import Batch
+from harness.training.loop import Batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True)
-class ImageShape:
-    """What a method must know of the data: image size and number of classes."""
-
-    channels: int
-    height: int
-    width: int
-    num_classes: int
 
 
 class Method(Protocol):
@@ -64,8 +54,8 @@ class Method(Protocol):
 
 
 def names() -> list[str]:
-    """The methods that stand in this folder."""
-    return sorted(module.name for module in iter_modules(__path__))
+    """The methods: the files of this folder; what several of them use stands in `blocks`."""
+    return sorted(module.name for module in iter_modules(__path__) if not module.ispkg)
 
 
 def find(name: str) -> Any:

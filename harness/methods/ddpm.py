@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
-from harness.methods import ImageShape
-from harness.nets import moving_average
-from harness.optimizers import AdamW
+from harness.data.datasets import ImageShape
+from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched
-from harness.training import Batch, accumulated
+from harness.training.loop import Batch, accumulate_gradients
+from harness.training.optimizers import AdamW
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -313,7 +313,7 @@ class DDPM(nn.Module):
         """One step of Algorithm 1 with the loss of eq. 14."""
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
-        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._loss)
+        metrics = accumulate_gradients(self.accelerator, self.wrapped[0], batch, self._loss)
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         optimizer.step()

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Count, Decay, NotNegative, Positive, Units, Within
+from harness.data.datasets import ImageShape
 from harness.errors import InputError
-from harness.methods import ImageShape
-from harness.nets import moving_average
-from harness.optimizers import Adam, RMSprop
+from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched
-from harness.training import Batch, accumulated
+from harness.training.loop import Batch, accumulate_gradients
+from harness.training.optimizers import Adam, RMSprop
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -189,7 +189,7 @@ class GAN(nn.Module):
     def _critic_step(self, batch: Batch) -> dict[str, Tensor]:
         _, optimizer = self.optimizers
         optimizer.zero_grad()
-        metrics = accumulated(self.accelerator, self.wrapped[1], batch, self._critic_loss)
+        metrics = accumulate_gradients(self.accelerator, self.wrapped[1], batch, self._critic_loss)
         optimizer.step()
         if self.config.loss == "wgan":
             with torch.no_grad():
@@ -217,7 +217,7 @@ class GAN(nn.Module):
         # The bare and frozen D: its weights take no gradient here, and its processes have nothing to share.
         self.D.requires_grad_(False)
         optimizer.zero_grad()
-        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._generator_loss)
+        metrics = accumulate_gradients(self.accelerator, self.wrapped[0], batch, self._generator_loss)
         self.accelerator.unscale_gradients(optimizer)  # of fp16
         norm = nn.utils.get_total_norm([w.grad for w in self.G.parameters() if w.grad is not None])
         optimizer.step()

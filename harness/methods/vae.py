@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Count, NotNegative, Positive, Share, Units, Within
-from harness.methods import ImageShape
-from harness.optimizers import Adam
+from harness.data.datasets import ImageShape
 from harness.seeding import Draws
 from harness.spaces import searched
-from harness.training import Batch, accumulated
+from harness.training.loop import Batch, accumulate_gradients
+from harness.training.optimizers import Adam
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -151,7 +151,7 @@ class VAE(nn.Module):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, self.config)
         optimizer.zero_grad()
-        metrics = accumulated(self.accelerator, self.wrapped[0], batch, self._loss)
+        metrics = accumulate_gradients(self.accelerator, self.wrapped[0], batch, self._loss)
         optimizer.step()
         return metrics
 

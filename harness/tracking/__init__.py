@@ -1,4 +1,6 @@
-"""Runs in MLflow: how they are written, sent and read. Beside `harness.served_model` nothing else knows MLflow.
+"""The way to MLflow and back: a run's journal, the agent that sends it, what reads the store, the team's server.
+
+Beside `runs.served_model` nothing else knows MLflow. Knows no data set, no network and no training.
 
 Importing this costs nothing: a name is looked up in its module when it is first used, since some of them import
 MLflow for seconds and others are all that a training needs.
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.tracking import settings  # noqa: F401
 
 if TYPE_CHECKING:
-    from harness.tracking.addresses import OUTPUTS, default_uri, shown
+    from harness.tracking.addresses import default_uri, without_password
     from harness.tracking.artifacts import fetched, log_files
     from harness.tracking.bits import packed, unpacked
     from harness.tracking.closing import reap, sync
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from harness.tracking.writing import Run, exit_code, note_left, run
 
 _WHERE = {
-    "addresses": ("OUTPUTS", "default_uri", "shown"),
+    "addresses": ("default_uri", "without_password"),
     "artifacts": ("fetched", "log_files"),
     "bits": ("packed", "unpacked"),
     "closing": ("reap", "sync"),
@@ -30,7 +32,6 @@ _WHERE = {
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "OUTPUTS",
     "Run",
     "client",
     "default_uri",
@@ -44,9 +45,9 @@ __all__ = [
     "read_runs",
     "reap",
     "run",
-    "shown",
     "sync",
     "unpacked",
+    "without_password",
 ]
 
 

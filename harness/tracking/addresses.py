@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.errors import InputError
+from harness.outputs import OUTPUTS
 
-OUTPUTS = Path("outputs")
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -19,7 +19,7 @@ def default_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{OUTPUTS}/mlflow.db"
 
 
-def shown(uri: str) -> str:
+def without_password(uri: str) -> str:
     """A store's address without user and password."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
@@ -30,7 +30,7 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
-def portable(uri: str) -> str:
+def relative_to_here(uri: str) -> str:
     """An address that stays right when the folder that it is used in is moved, its store with it."""
     file = database_file(uri)
     if file is None or not file.is_absolute() or not file.is_relative_to(Path.cwd()):
@@ -42,7 +42,7 @@ def same(one: str, other: str) -> bool:
     """Whether two addresses are of one store."""
     files = [database_file(uri) for uri in (one, other)]
     if files[0] is None or files[1] is None:
-        return shown(one).rstrip("/") == shown(other).rstrip("/")
+        return without_password(one).rstrip("/") == without_password(other).rstrip("/")
     return files[0].resolve() == files[1].resolve()
 
 
@@ -52,7 +52,7 @@ def exists(uri: str) -> bool:
     return file is None or file.is_file()
 
 
-def without_password(uri: str) -> tuple[str, dict[str, str]]:
+def split_password(uri: str) -> tuple[str, dict[str, str]]:
     """A store's address as it may be written down, and its password as a variable of the environment.
 
     MLflow and libpq read those. Raises InputError for a database whose driver takes its password from the address
@@ -70,7 +70,9 @@ def without_password(uri: str) -> tuple[str, dict[str, str]]:
     if scheme == "postgresql":
         kept = f"{user.partition(':')[0]}@{place}"
         return parts._replace(netloc=kept).geturl(), {"PGPASSWORD": password}
-    raise InputError(f"the MLflow store {shown(uri)} has a password in its address: put it where its driver finds it")
+    raise InputError(
+        f"the MLflow store {without_password(uri)} has a password in its address: put it where its driver finds it"
+    )
 
 
 def check(uri: str) -> None:
@@ -90,7 +92,7 @@ def check(uri: str) -> None:
             f"one by: mlflow migrate-filestore --source {uri} --target {SQLITE}FILE"
         )
     elif re.split(r"\+", scheme)[0] not in (*SERVERS, *DATABASES, "databricks", "uc"):
-        raise InputError(f"{shown(uri)} is no MLflow store's address; {KNOWN}")
+        raise InputError(f"{without_password(uri)} is no MLflow store's address; {KNOWN}")
     elif scheme in SERVERS and not urlsplit(uri).hostname:
         raise InputError(f"{uri} names no host; {KNOWN}")
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from harness import journal, locks
+from harness import locks
 from harness.errors import InputError
-from harness.journal import Journal
-from harness.redaction import redacted
-from harness.tracking import answers, local, stores
+from harness.tracking import answers, journal, local, stores
 from harness.tracking.calls import ANSWER, ASK, BELL, LOCK, place
+from harness.tracking.journal import Journal
 from harness.tracking.local import AGENT_JOURNAL, HEARTBEAT_S, JOURNAL, SENT, Sent
+from harness.tracking.redaction import redacted
 from harness.tracking.shipping import Gone, close_dead, ship, show_life
 from harness.tracking.system import Monitors
 

@@ -11,8 +11,9 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import InputError
+from harness.outputs import OUTPUTS
 from harness.tracking import local
-from harness.tracking.addresses import OUTPUTS, exists, shown
+from harness.tracking.addresses import exists, without_password
 from harness.tracking.searching import Search, experiments_of, row
 from harness.tracking.shipping import deleted
 from harness.tracking.stores import UNKNOWN, Failure, is_refusal
@@ -26,7 +27,9 @@ def answer(asked: Mapping[str, Any], client: Callable[[str], MlflowClient]) -> A
     if asked["question"] != "check" and not exists(store):
         if asked["question"] == "runs":
             return []
-        raise InputError(f"there is no MLflow store at {shown(store)}; run an experiment first or give --tracking-uri")
+        raise InputError(
+            f"there is no MLflow store at {without_password(store)}; run an experiment first or give --tracking-uri"
+        )
     return QUESTIONS[asked["question"]](
         client(store), **{k: v for k, v in asked.items() if k not in ("question", "store")}
     )
@@ -57,7 +60,7 @@ def one_run(store: MlflowClient, run: str) -> dict[str, Any]:
     except MlflowException as error:
         if error.get_http_status_code() not in UNKNOWN:
             raise
-        place = shown(str(store.tracking_uri))
+        place = without_password(str(store.tracking_uri))
         raise InputError(f"no run {run!r} in {place}; the UI's run page shows a run's id") from error
     if found.info.lifecycle_stage != "active":
         raise InputError(
@@ -90,7 +93,7 @@ def model(store: MlflowClient, address: str) -> str:
         folder = Path(download_artifacts(address, dst_path=str(place), tracking_uri=uri))
         return str(generator_in(folder, address))
     except (MlflowException, OSError) as error:
-        raise InputError(f"no {address} in {shown(uri)}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"no {address} in {without_password(uri)}: {str(error).splitlines()[0]}") from error
 
 
 def tag(store: MlflowClient, run: str, tags: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlflow.entities import ViewType
 
-from harness.tracking.addresses import OUTPUTS
+from harness.outputs import OUTPUTS
 from harness.tracking.searching import Row, Search, newest_first
 from harness.tracking.stores import LATE
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from harness import locks
 from harness.errors import InputError
-from harness.tracking.addresses import OUTPUTS, check, default_uri, portable, shown, without_password
+from harness.outputs import OUTPUTS
+from harness.tracking.addresses import check, default_uri, relative_to_here, split_password, without_password
 
 LOCK, LOG, BELL, ASK, ANSWER = "lock", "log", "bell-", "ask-", "answer-"
 PAUSE_S = 0.02
@@ -76,8 +77,8 @@ def ask(question: str, tracking_uri: str | None, **details: Any) -> Any:
     uri = tracking_uri or default_uri()
     check(uri)
     if not can_send():
-        raise InputError(f"{shown(uri)} cannot be asked: MLflow is not installed here")
-    address, secrets = without_password(portable(uri))
+        raise InputError(f"{without_password(uri)} cannot be asked: MLflow is not installed here")
+    address, secrets = split_password(relative_to_here(uri))
     name = uuid.uuid4().hex
     answer = place() / f"{ANSWER}{name}.json"
     _write(place() / f"{ASK}{name}.json", json.dumps({"question": question, "store": address, **details}))

@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 
 from harness import locks
 from harness.errors import InputError
-from harness.redaction import redacted
 from harness.tracking import local
-from harness.tracking.addresses import default_uri, same, shown
+from harness.tracking.addresses import default_uri, same, without_password
 from harness.tracking.local import SENT
 from harness.tracking.reading import read_runs
+from harness.tracking.redaction import redacted
 from harness.tracking.shipping import FOLDER_TAG, Gone, close_dead, say_late, ship
 from harness.tracking.stores import client
 
@@ -35,7 +35,7 @@ def sync(tracking_uri: str | None = None) -> None:
         sent = local.Sent.read(folder)
         target = tracking_uri or sent.store or str(local.beginning(folder).get("store", "")) or default_uri()
         if sent.run_id and sent.store and not same(sent.store, target):
-            others.add(shown(sent.store))
+            others.add(without_password(sent.store))
         elif not (local.is_sent(folder) and (local.is_over(folder) or not local.is_dead(folder))):
             left += _send(folder, target)
     if others:
@@ -43,7 +43,9 @@ def sync(tracking_uri: str | None = None) -> None:
     if left:
         raise InputError(f"{left} records are still to be sent; the lines above say of which runs")
     if others and tracking_uri:
-        raise InputError(f"{shown(tracking_uri)} is not the store of all runs here: leave out --tracking-uri")
+        raise InputError(
+            f"{without_password(tracking_uri)} is not the store of all runs here: leave out --tracking-uri"
+        )
 
 
 def _send(folder: Path, uri: str) -> int:

@@ -66,7 +66,7 @@ def read(run: str, path: str, tracking_uri: str | None, reader: Callable[[Path],
 
 @contextlib.contextmanager
 def fetched_model(address: str, tracking_uri: str | None) -> Iterator[Path]:
-    """The folder of a logged generator, which `harness.exported.restore` reads, for the length of the block.
+    """The folder of a logged generator, which `harness.runs.exported.restore` reads, for the length of the block.
 
     `address` is such as models:/ddpm@champion, models:/ddpm/3 or models:/m-ID. Raises InputError for another one, and
     where the store has no such model or it is not a generator's.

@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import journal, locks
-from harness.journal import Record
-from harness.tracking.addresses import OUTPUTS, default_uri, same
+from harness import locks
+from harness.outputs import OUTPUTS
+from harness.tracking import journal
+from harness.tracking.addresses import default_uri, same
+from harness.tracking.journal import Record
 
 RUNS = OUTPUTS / "runs"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"

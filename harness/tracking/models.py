@@ -1,6 +1,6 @@
 """Generators as MLflow models: weights and JSON alone, no code, and no requirement that an index does not have.
 
-`harness.served_model`, which must be installed where a model is served, draws from them.
+`harness.runs.served_model`, which must be installed where a model is served, draws from them.
 """
 
 import json
@@ -17,7 +17,7 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-LOADER = "harness.served_model"
+LOADER = "harness.runs.served_model"
 REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch")
 GENERATOR = "generator"
 """The folder of an exported generator within a model."""

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from harness.errors import InputError
 from harness.tracking import cache, local
-from harness.tracking.addresses import default_uri, shown
+from harness.tracking.addresses import default_uri, without_password
 from harness.tracking.searching import Row, Search, experiments_of, number, row
 from harness.tracking.stores import UNKNOWN, answering, reading_client
 
@@ -124,4 +124,4 @@ def _search(filter_string: str, experiments: Sequence[str] | None, tracking_uri:
 
 
 def _no_run(run_id: str, tracking_uri: str | None) -> str:
-    return f"no run {run_id!r} in {shown(tracking_uri or default_uri())}; the UI's run page shows a run's id"
+    return f"no run {run_id!r} in {without_password(tracking_uri or default_uri())}; the UI's run page shows a run's id"

@@ -32,10 +32,10 @@ def register(run_id: str, model_id: str, store: MlflowClient) -> None:
             about[FIGURE] = str(run.data.metrics[FIGURE])
         _make_registered_model(name, store)
         store.create_model_version(name, f"models:/{model_id}", run_id, tags=about, model_id=model_id)
-    crown(name, store)
+    update_aliases(name, store)
 
 
-def crown(name: str, store: MlflowClient) -> None:
+def update_aliases(name: str, store: MlflowClient) -> None:
     """Point the aliases at the champions.
 
     The choice is made from all versions and looked at again after it was written: of several processes that

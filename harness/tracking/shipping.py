@@ -19,13 +19,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
-from harness import journal
 from harness.errors import InputError
-from harness.journal import Record
-from harness.redaction import redacted
-from harness.tracking import local, models, registry
-from harness.tracking.addresses import database_file, shown
+from harness.tracking import journal, local, models, registry
+from harness.tracking.addresses import database_file, without_password
+from harness.tracking.journal import Record
 from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, RUNS, Sent
+from harness.tracking.redaction import redacted
 from harness.tracking.stores import LATE
 
 LATE_MS = 60_000  # from the end of a run to its sending
@@ -137,7 +136,9 @@ class _Way:
         except Exception as second:
             if isinstance(second, MlflowException) and second.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise Gone(f"the store has run {self.run_id} no more: it was purged") from error
-            raise Away(f"{shown(str(self.store.tracking_uri))} takes nothing at present ({error})") from error
+            raise Away(
+                f"{without_password(str(self.store.tracking_uri))} takes nothing at present ({error})"
+            ) from error
         if run.info.lifecycle_stage != "active":
             raise Gone(
                 f"run {self.run_id} was deleted in the store; to have it back: "
@@ -277,7 +278,7 @@ def _made(folder: Path, store: MlflowClient) -> str:
     except (InputError, Gone, Away):
         raise
     except Exception as error:
-        raise Away(f"{shown(str(store.tracking_uri))} takes nothing at present ({error})") from error
+        raise Away(f"{without_password(str(store.tracking_uri))} takes nothing at present ({error})") from error
 
 
 def _parent(run: str, store: MlflowClient) -> str:

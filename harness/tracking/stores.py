@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness import locks
 from harness.errors import InputError
-from harness.redaction import redacted
-from harness.tracking.addresses import check, database_file, default_uri, exists, shown
+from harness.tracking.addresses import check, database_file, default_uri, exists, without_password
 from harness.tracking.moved import mend
+from harness.tracking.redaction import redacted
 
 MAKING_S = 120.0
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -65,7 +65,9 @@ def reading_client(tracking_uri: str | None) -> MlflowClient:
     """A client that makes no store: a mistyped path is an InputError."""
     uri = tracking_uri or default_uri()
     if not exists(uri):
-        raise InputError(f"there is no MLflow store at {shown(uri)}; run an experiment first or give --tracking-uri")
+        raise InputError(
+            f"there is no MLflow store at {without_password(uri)}; run an experiment first or give --tracking-uri"
+        )
     return client(uri)
 
 
@@ -91,7 +93,9 @@ def complaint(uri: str, error: BaseException) -> InputError:
     """A store's failure as one line."""
     reason = redacted(" ".join(str(error).split()))[:300]
     if OLD in reason:
-        return InputError(f"the MLflow store {shown(uri)} is of an older MLflow: mlflow db upgrade {shown(uri)}")
+        return InputError(
+            f"the MLflow store {without_password(uri)} is of an older MLflow: mlflow db upgrade {without_password(uri)}"
+        )
     match error.get_http_status_code() if isinstance(error, MlflowException) else 500:
         case 401:
             said = "wants a user: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -101,4 +105,4 @@ def complaint(uri: str, error: BaseException) -> InputError:
             said = f"refuses the question: {reason}"
         case _:
             said = f"does not answer: {reason}"
-    return InputError(f"the MLflow store {shown(uri)} {said}")
+    return InputError(f"the MLflow store {without_password(uri)} {said}")

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import journal, provenance, signals
+from harness import signals
 from harness.errors import InputError, Pruned
-from harness.journal import Journal
-from harness.redaction import redacted
 from harness.signals import Killed
-from harness.tracking import calls, local
-from harness.tracking.addresses import check, default_uri, portable, shown, without_password
+from harness.tracking import calls, journal, local, provenance
+from harness.tracking.addresses import check, default_uri, relative_to_here, split_password, without_password
+from harness.tracking.journal import Journal
 from harness.tracking.local import FILES, JOURNAL, RUNS
+from harness.tracking.redaction import redacted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ class Run:
         """The store's id of this run, or the folder's while it has no other: each stands for the other here."""
         return local.id_of(self.folder) if self._journal else ""
 
-    def said_until(self, key: str) -> int:
+    def last_logged_step(self, key: str) -> int:
         """The last step of a metric before this process; -1 where there is none."""
         return self._said.get(key, -1)
 
@@ -147,7 +147,7 @@ class Run:
 
     def image(self, key: str, picture: np.ndarray, step: int) -> None:
         """A stepped image (uint8 [H, W] or [H, W, 3]): the UI shows them with a slider."""
-        if self._journal and step > self.said_until(key):
+        if self._journal and step > self.last_logged_step(key):
             path = self._keep(f"images/{key}-{step}.png", _png(picture))
             self._say(image=key, picture=path, step=step)
 
@@ -234,7 +234,7 @@ class Run:
 
     def _what_is_left(self) -> str:
         sent = local.Sent.read(self.folder)
-        uri = shown(str(local.beginning(self.folder).get("store", "")))
+        uri = without_password(str(local.beginning(self.folder).get("store", "")))
         trouble = next(iter(sent.aside.values()), sent.trouble)
         why = f" ({trouble})" if trouble else ""
         where = "when the store answers" if calls.can_send() else "where MLflow is installed"
@@ -314,13 +314,13 @@ def run(
         return
     uri, start = tracking_uri or default_uri(), time.monotonic()
     check(uri)
-    address, secrets = without_password(portable(uri))
+    address, secrets = split_password(relative_to_here(uri))
     cell = None if tags.get("cell") is None else str(tags["cell"])
     place = local.find(resume) if resume else RUNS / local.new_id(cell)
     if place is None:
         raise InputError(f"run {resume} was not written from {RUNS}")
     current = Run(place, secrets, parent)
-    with signals.raised():
+    with signals.raise_signals():
         try:
             if resume:
                 current.begin(status="RUNNING")
@@ -336,7 +336,7 @@ def run(
             current.metrics({"cost/wall_seconds": time.monotonic() - start, "cost/peak_memory_bytes": _peak_memory()})
             current.end("FINISHED")
         except BaseException as error:
-            with signals.ignored():
+            with signals.ignore_signals():
                 current.fail(error, why(error))
             raise
         current.leave()

@@ -1,0 +1,55 @@
+"""Small moves of an image that keep what it shows."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.seeding import Draws
+
+MAX_ROTATION_DEGREES = 12.0
+MAX_SCALE = 0.12
+MAX_SHIFT = 0.08  # of the image's side
+CROP = 16  # as a part of the image's side: 2 pixels of 32
+
+
+def move_images(images: Tensor, draws: Draws) -> Tensor:
+    """Each image of a training step's batch, float [n, C, H, W], under a fresh move.
+
+    Images in colour are things and scenes: half of them are reflected, and shifted by up to a CROPth of their side, as
+    is usual for CIFAR-10. Grey ones may be digits, which have a side: these are rotated, scaled and shifted.
+    """
+    if reflects(images):
+        return _cropped(images, draws.uniform("moves", 3))
+    return F.grid_sample(
+        images, affine_grids(draws.uniform("moves", 4), images), padding_mode="border", align_corners=False
+    )
+
+
+def reflects(images: Tensor) -> bool:
+    """Whether images [n, C, H, W] are taken to be of things without a side: those in colour."""
+    return images.shape[1] > 1
+
+
+def affine_grids(unit: Tensor, images: Tensor) -> Tensor:
+    """Where each pixel of moved images comes from, as `grid_sample` takes it; the moves by `unit`, U[0, 1) [n, 4]."""
+    angle, scale, *shift = (unit * 2 - 1).unbind(1)
+    angle, scale = angle * math.radians(MAX_ROTATION_DEGREES), 1 + scale * MAX_SCALE
+    right, down = (part * 2 * MAX_SHIFT for part in shift)  # the grid's side is 2
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    maps = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
+    return F.affine_grid(maps, list(images.shape), align_corners=False)
+
+
+def _cropped(images: Tensor, unit: Tensor) -> Tensor:
+    """Reflected and shifted by whole pixels; beyond an edge the image is mirrored. By `unit`, U[0, 1) [n, 3]."""
+    height, width = images.shape[2:]
+    most = (max(1, height // CROP), max(1, width // CROP))
+    padded = F.pad(images, (most[1], most[1], most[0], most[0]), mode="reflect")
+    top, left = ((part * (2 * far + 1)).long()[:, None] for part, far in zip(unit.unbind(1), most, strict=False))
+    rows = top + torch.arange(height, device=images.device)
+    columns = left + torch.arange(width, device=images.device)
+    columns = torch.where(unit[:, 2:] < 0.5, columns.flip(1), columns)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,237 @@
+"""The downstream classifier: a small network, of two sizes. The judge is one, trained on all real training images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from harness.bounds import Count, Positive, Share, Units, Width
+from harness.data import moves
+from harness.data.datasets import Images, ImageShape, to_float
+from harness.seeding import initial_weights
+from harness.training.loop import Batch
+from harness.training.optimizers import Adam, Muon
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of the classifier: the same for every arm."""
+
+    steps: Count = 600
+    """optimizer steps, the same for every arm"""
+    batch_size: Count = 256
+    """images per optimizer step, over all processes"""
+    max_lr: Positive = 0.01
+    """peak of the one-cycle learning rate (Adam); in a residual network the kernels have ten times as much (Muon), and
+    what else there is a tenth"""
+    synthetic_share: Share | None = None
+    """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
+    hidden: Units = 256
+    """units of the last hidden layer, the judge's feature space"""
+    width: Width | None = None
+    """channels of a residual network's first stage; by default 24 for images in colour, and for grey ones 0: two
+    convolutions in its place"""
+    depth: Count = 1
+    """residual convolutions in each of its three stages"""
+    augment: bool = False
+    """whether every image is under a fresh small move at each step"""
+
+
+COLOUR_WIDTH = 24
+
+
+class Classifier(nn.Module):
+    """Convolutions and one hidden layer. Images float [n, C, H, W] -> logits [n, classes].
+
+    Digits need no more than two convolutions; images in colour have a small residual network.
+    """
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__()
+        self.config = config = with_size(config, shape)
+        self.convolutions, outputs = _residual(config, shape) if config.width else _plain(shape)
+        self.hidden = nn.Linear(outputs, config.hidden)
+        self.output = nn.Linear(config.hidden, shape.num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden layer, [n, hidden], at least 0."""
+        found = self.convolutions(images)
+        return F.relu(self.hidden(found.amax((2, 3)) if self.config.width else found.flatten(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.features(images))
+
+    def judged(self, images: Tensor) -> Tensor:
+        """The logits by which a class is told: with those of the reflections, where it was trained on both."""
+        logits = self(images)
+        return logits + self(images.flip(3)) if self.config.augment and moves.reflects(images) else logits
+
+    def prepare(self, accelerator: Accelerator | None) -> None:
+        """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
+        self.to(accelerator.device if accelerator else "cpu").to(memory_format=torch.channels_last)
+        kernels = [module.weight for module in self.modules() if isinstance(module, Kernel)]
+        if kernels:
+            others = [weight for name, weight in self.named_parameters() if ".kernels." not in name]
+            optimizers = [Muon(kernels, lr=10 * self.config.max_lr, momentum=0.9), self._adam(others, 0.1)]
+            cycle: dict[str, Any] = {"pct_start": 0.2, "anneal_strategy": "linear"}
+        else:
+            optimizers, cycle = [self._adam(self.parameters(), 1)], {}
+        self.schedules = [
+            torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, optimizer.defaults["lr"], self.config.steps + 1, cycle_momentum=False, **cycle
+            )
+            for optimizer in optimizers
+        ]
+        # A list hides the wrapped network from nn.Module: the weights keep their names.
+        self.wrapped, self.optimizers, self.backward = [self], optimizers, Tensor.backward
+        if accelerator:
+            self.wrapped = [accelerator.prepare(self)]
+            self.optimizers = [accelerator.prepare(optimizer) for optimizer in optimizers]
+            self.backward = accelerator.backward
+
+    def _adam(self, weights: Iterable[Tensor], share: float) -> Optimizer:
+        return Adam(weights, lr=share * self.config.max_lr, betas=(0.7, 0.9), fused=True)
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        images = moves.move_images(batch.images, batch.draws) if self.config.augment else batch.images
+        loss = F.cross_entropy(self.wrapped[0](images), batch.labels)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        self.backward(loss)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for schedule in self.schedules:
+            schedule.step()
+        return {"train/loss": loss.detach()}
+
+
+def with_size(config: Config, shape: ImageShape) -> Config:
+    """The configuration with the width that the images' colours call for, where it has none of its own."""
+    if config.width is None:
+        return dataclasses.replace(config, width=COLOUR_WIDTH if shape.channels > 1 else 0)
+    return config
+
+
+def _plain(shape: ImageShape) -> tuple[nn.Sequential, int]:
+    """Two convolutions, and how many numbers they make of an image.
+
+    Pixels are folded 2 x 2 into channels at the door: at full size a convolution waits for memory.
+    """
+    layers = nn.Sequential(
+        nn.PixelUnshuffle(2), nn.Conv2d(4 * shape.channels, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+    )  # fmt: skip
+    return layers, 32 * (shape.height // 4) * (shape.width // 4)
+
+
+def _residual(config: Config, shape: ImageShape) -> tuple[nn.Sequential, int]:
+    """Three stages, each of half the side of the one before, and how many channels they end in.
+
+    As ResNet-9 and its kin for CIFAR-10 (Page 2018, Jordan 2024, arXiv:2404.00498): few layers, wide where they are
+    small.
+    """
+    width = config.width or COLOUR_WIDTH
+    widths = (shape.channels, width, 4 * width, 4 * width)
+    stages = [Stage(inputs, outputs, config.depth) for inputs, outputs in pairwise(widths)]
+    return nn.Sequential(*stages), widths[-1]
+
+
+class Stage(nn.Module):
+    """A convolution to half the side, then `depth` residual ones. Float [n, inputs, H, W] -> [n, outputs, H/2, W/2]."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
+        super().__init__()
+        self.kernels = nn.ModuleList([Kernel(inputs, outputs), *(Kernel(outputs, outputs) for _ in range(depth))])
+        self.norms = nn.ModuleList([_norm(outputs) for _ in self.kernels])
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.relu(self.norms[0](F.max_pool2d(self.kernels[0](images), 2, ceil_mode=True)))
+        for kernel, norm in zip(self.kernels[1:], self.norms[1:], strict=True):
+            hidden = hidden + F.relu(norm(kernel(hidden)))
+        return hidden
+
+
+class Kernel(nn.Module):
+    """A convolution of 3 x 3 whose weight is a matrix [outputs, inputs * 9], which is what Muon takes."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Conv2d(inputs, outputs, 3, bias=False).weight.detach().flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weight.unflatten(1, (-1, 3, 3)), padding=1)
+
+
+def _norm(channels: int) -> nn.Module:
+    """Over groups of 8 channels of each image by itself (arXiv:1803.08494): the same on any number of processes."""
+    return nn.GroupNorm(channels // 8, channels)
+
+
+def mix_sources(config: Config, real: Images, synthetic: Images | None) -> list[tuple[Images, int]]:
+    """The sources of a batch: real images and, where there are any, the configured share of synthetic ones."""
+    if synthetic is None:
+        return [(real, config.batch_size)]
+    share = config.synthetic_share
+    if share is None:
+        share = min(0.5, len(synthetic) / (len(real) + len(synthetic)))
+    num_synthetic = round(share * config.batch_size)
+    return [(real, config.batch_size - num_synthetic), (synthetic, num_synthetic)]
+
+
+def build_classifier(config: Config, shape: ImageShape, seed: int) -> Classifier:
+    """A classifier with the initial weights of `seed`."""
+    with initial_weights(seed, "classifier"):
+        return Classifier(config, shape)
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier, images: Tensor, accelerator: Accelerator | None = None, chunk: int = 2000
+) -> Tensor:
+    """Predicted labels int64 [n], on the CPU, of uint8 images [n, C, H, W].
+
+    With an accelerator its processes share the images, each seen once, and all have all predictions.
+    """
+    device = next(classifier.parameters()).device
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    mine = images.tensor_split(world)[rank]
+    predicted = torch.cat([classifier.judged(to_float(part.to(device))).argmax(1).cpu() for part in mine.split(chunk)])
+    if world == 1:
+        return predicted
+    from accelerate.utils import gather_object
+
+    return torch.cat(gather_object([predicted]))
+
+
+def scores(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
+    """Accuracy and macro-averaged precision, recall and F1, each in 0 … 1.
+
+    Means over the classes that are there or were predicted; one that is never predicted has precision 0.
+    """
+    counts = confusion_matrix(predicted, labels, num_classes).double()
+    right, there, seen = counts.diagonal(), counts.sum(1), counts.sum(0)
+    known = there + seen > 0
+    ratios = {
+        "precision": right / seen.clamp(min=1),
+        "recall": right / there.clamp(min=1),
+        "f1": 2 * right / (there + seen).clamp(min=1),
+    }
+    accuracy = {"accuracy": float(right.sum() / counts.sum())}
+    return accuracy | {name: float(ratio[known].mean()) for name, ratio in ratios.items()}
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Counts int64 [classes, classes]: true label by row, predicted by column."""
+    pairs = labels.cpu() * num_classes + predicted.cpu()
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)

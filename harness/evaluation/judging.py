@@ -1,0 +1,99 @@
+"""The judge of a data set: a classifier of all its training images, which tells what samples show and how they lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness import numerics
+from harness.data.datasets import Dataset, Images, to_float
+from harness.evaluation import classifier
+from harness.evaluation.classifier import Classifier
+from harness.training.loop import Batches, train, with_progress_bar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+JUDGE_SEED = 0
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors, which takes contiguous tensors alone."""
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, path)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and values of a network's weights, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def judge_config(dataset: Dataset, steps: int | None) -> classifier.Config:
+    """The judge's size and training, by the images' colours; of so many steps."""
+    if dataset.train.shape[0] > 1:
+        config = classifier.Config(steps=steps or 3600, batch_size=128, augment=True)
+    else:
+        config = classifier.Config(steps=steps or 1400)
+    return classifier.with_size(config, dataset.image_shape)
+
+
+def judge_key(dataset: Dataset, steps: int | None) -> str:
+    """What a judge is of, 16 hexadecimal digits: equal ones may judge for one another."""
+    parts = f"{dataset.train.digest}{judge_config(dataset, steps)}{numerics.VERSION}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def train_judge(dataset: Dataset, steps: int | None) -> Classifier:
+    """The judge of a data set: a classifier trained on all training images; it never sees the test split.
+
+    By this process alone, so that its weights do not depend on how many there are.
+    """
+    config = judge_config(dataset, steps)
+    model = classifier.build_classifier(config, dataset.image_shape, JUDGE_SEED)
+    model.prepare(None)
+    batches = Batches((dataset.train, config.batch_size), seed=JUDGE_SEED)
+    for _ in with_progress_bar(train(model, batches, config.steps), "judge", config.steps, batches.size):
+        pass
+    return model.eval()
+
+
+def restore_judge(dataset: Dataset, weights: Mapping[str, Tensor]) -> Classifier:
+    """The judge of a data set from its weights, ready to predict."""
+    model = classifier.build_classifier(judge_config(dataset, None), dataset.image_shape, JUDGE_SEED)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def conditional_accuracy(
+    judge: Classifier, samples: Images, num_classes: int, accelerator: Accelerator
+) -> dict[str, float]:
+    """GAN-test (Shmelkov et al. 2018, arXiv:1807.09499): share (0 … 1) that the judge sees as it was asked for.
+
+    Overall; of the images asked for as a class, which is the class's recall; of those seen as a class, its precision;
+    where there are any.
+    """
+    seen = classifier.predict(judge, samples.images, accelerator)
+    agrees = (seen == samples.labels).float()
+    scores = {"samples/conditional_accuracy": float(agrees.mean())}
+    for label in range(num_classes):
+        if (samples.labels == label).any():  # a filter may have left none
+            scores[f"samples/conditional_accuracy_class_{label}"] = float(agrees[samples.labels == label].mean())
+        if (seen == label).any():
+            scores[f"samples/conditional_precision_class_{label}"] = float(agrees[seen == label].mean())
+    return scores
+
+
+@torch.inference_mode()
+def features(judge: Classifier, images: Tensor, chunk: int = 2000) -> Tensor:
+    """The judge's last hidden layer of uint8 images, float [n, hidden]."""
+    device = next(judge.parameters()).device
+    return torch.cat([judge.features(to_float(part.to(device))).float() for part in images.split(chunk)])

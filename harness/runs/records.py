@@ -1,0 +1,85 @@
+"""What every run says of itself beside its metrics: tags, params, a description."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness import numerics
+from harness.data.datasets import Dataset
+from harness.evaluation import judging
+from harness.settings import Single
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "method": method,
+        "dataset": dataset.name,
+        "n_real": len(dataset.real),
+        "seed": seed,
+        "cell": cell,
+        "numerics": numerics.VERSION,
+        "data_digest": dataset.real.digest[:16],
+        **({"data_notes": "; ".join(dataset.notes)} if dataset.notes else {}),
+    }
+
+
+def params(config: Any, settings: Single, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    compiler = accelerator.state.dynamo_plugin
+    return {
+        **dataclasses.asdict(config),
+        "dataset": dataset.name,
+        "classes": ", ".join(dataset.classes),
+        "image_shape": "x".join(map(str, dataset.train.shape)),
+        "n_real": len(dataset.real),
+        "seed": settings.seed,
+        "num_synthetic": settings.num_synthetic,
+        "cas_steps": settings.cas_steps,
+        "judge_steps": judging.judge_config(dataset, settings.judge_steps).steps,
+        "world_size": accelerator.num_processes,
+        "accumulate": settings.accumulate,
+        "device": accelerator.device.type,
+        "device_name": _device_name(accelerator),
+        "num_threads": torch.get_num_threads(),
+        "precision": accelerator.mixed_precision,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "compile": compiler.backend.value.lower() if compiler else "no",
+    }
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    on_gpu = accelerator.device.type == "cuda"
+    return torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
+    """A run's description in markdown: what it is, and its figures."""
+    rows = [f"| {name} | {_words(name, value)} |" for name, value in sorted(figures.items(), key=_is_cost)]
+    title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
+    return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
+
+
+def _is_cost(figure: tuple[str, float]) -> bool:
+    return figure[0].startswith("cost/")
+
+
+def _words(name: str, value: float) -> str:
+    if name.startswith("cost/"):
+        return f"{value:.1f} s"
+    shares = not name.startswith(("test/quality/", "test/floor/")) and not name.endswith("fid")
+    return f"{value:.2%}" if shares else f"{value:.4g}"
+
+
+def gpu_memory() -> dict[str, float]:
+    """Bytes that the main process's tensors had at most on its GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"cost/peak_gpu_memory_bytes": torch.cuda.max_memory_allocated()}

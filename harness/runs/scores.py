@@ -1,0 +1,52 @@
+"""What is measured of a sample set; and whether the store takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.data.datasets import Dataset, Images
+from harness.errors import InputError
+from harness.evaluation import classifier, judging, quality
+from harness.evaluation.classifier import Classifier
+from harness.settings import Single
+from harness.tracking import inputs
+from harness.training import launch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def check_store(settings: Single, experiment: str, accelerator: Accelerator) -> None:
+    """Refuse, on every process, a store in which no run can be made: before any work."""
+    refusal: InputError | None = None
+    if accelerator.is_main_process:
+        try:
+            inputs.check_store(settings.tracking_uri, experiment)
+        except InputError as error:
+            refusal = error
+    if refusal := launch.broadcast_from_main(refusal, accelerator):
+        raise refusal
+
+
+def measure(
+    measures: Sequence[str],
+    judge: Classifier,
+    samples: Images,
+    dataset: Dataset,
+    settings: Single,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """The figures of a sample set that were asked for."""
+    scores: dict[str, float] = {}
+    if "conditional_accuracy" in measures:
+        scores |= judging.conditional_accuracy(judge, samples, dataset.num_classes, accelerator)
+    if "cas" in measures:
+        config = classifier.Config(steps=settings.cas_steps)
+        scores |= quality.classification_accuracy_score(samples, dataset, config, settings.seed, accelerator)
+    if "fid" in measures:
+        scores["validation/fid"] = quality.frechet_distance(judge, samples, dataset.validation)
+    if "quality" in measures and len(dataset.test) and len(samples) >= quality.MINIMUM:  # a filter may leave fewer
+        alone = quality.quality_metrics(judge, samples, dataset, settings.seed) if accelerator.is_main_process else None
+        scores |= launch.broadcast_from_main(alone, accelerator)
+    return scores

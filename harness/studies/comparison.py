@@ -1,0 +1,230 @@
+"""A comparison: every arm, every seed, every number of real images, as cells under one parent run.
+
+A generator's cell trains it and draws its sample set; a classifier's cell waits for that of its samples.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+
+from harness import methods, numerics, tracking
+from harness.data import controls
+from harness.data.datasets import Dataset
+from harness.engine import engines
+from harness.engine.engines import Engine, hold_driver_lock, with_progress_lines
+from harness.engine.tasks import Talk, Task
+from harness.errors import InputError
+from harness.evaluation import classifier
+from harness.runs import arms, classifiers, generators, identities
+from harness.runs.arms import Arm
+from harness.settings import Common, Single, load_dataset, print_notes
+from harness.studies.plans import ComparisonPlan as Plan
+from harness.tracking import inputs, local
+from harness.training import launch
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One classifier, or one generator where `samples` is set."""
+
+    arm: str
+    n_real: int
+    seed: int
+    samples: bool = False
+    filtered: bool = False
+    amount: float | None = None
+    share: float | None = None
+
+    @property
+    def variant(self) -> str:
+        amount = [f"{self.amount:g}x"] if self.amount is not None else []
+        return " ".join([*amount, *([f"share={self.share:g}"] if self.share is not None else [])])
+
+    @property
+    def name(self) -> str:
+        kinds = {"samples": self.samples, "filtered": self.filtered, self.variant: bool(self.variant)}
+        return " ".join([self.arm, *(kind for kind, of in kinds.items() if of), f"n={self.n_real} seed={self.seed}"])
+
+    @property
+    def source(self) -> "Cell | None":
+        """The generator's cell that it waits for, if it is a classifier of samples."""
+        return None if self.samples else Cell(self.arm, self.n_real, self.seed, samples=True)
+
+
+def compare(plan: Plan, hyperparameters: Any) -> None:
+    """Train every generator and every arm's classifier that the comparison does not have yet."""
+    check(plan)
+    inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
+    dataset = load_dataset(plan, None, seed=0)
+    print_notes(dataset)
+    parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
+             *identities.scoring_identity(plan))  # fmt: skip
+    identity = identities.digest(*parts)
+    with engines.open_engine(plan) as workers, hold_driver_lock(f"comparison {plan.name} {identity[:8]}"):
+        parent = _parent(plan, hyperparameters, identity)
+        with tracking.run(
+            plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
+            of=parent,
+        ) as run:  # fmt: skip
+            run.describe(
+                f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
+                f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
+                f"    python -m analysis.accuracy_table --comparison {parent}"
+            )
+            _carry_out_all(plan, hyperparameters, parent, workers)
+    print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that cannot be carried out before anything is created."""
+    for name in plan.methods:
+        methods.find(name)
+    unknown = set(plan.controls) - set(controls.CONTROLS)
+    if unknown:
+        raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")
+    plan.check()
+    if not plan.n_real:
+        raise InputError("--n-real needs a number of real images, or several")
+    for n_real in plan.n_real:
+        load_dataset(plan, n_real, seed=0)
+
+
+def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
+    """The comparison's run: the one that the store has of it, else a new one. Raises InputError for a deleted one."""
+    condition = f"tags.comparison = '{identity}'"
+    if known := inputs.find_runs(condition, plan.tracking_uri):
+        return known[0]["run_id"]
+    if known := inputs.find_runs(condition, plan.tracking_uri, deleted=True):
+        raise InputError(
+            f"the comparison {plan.name} was deleted in the store; to have it back: mlflow runs restore "
+            f"--run-id {known[0]['run_id']}, or give another --name"
+        )
+    with tracking.run(
+        plan.experiment_name or "comparisons",
+        plan.name,
+        tags={"kind": "comparison", "dataset": plan.data_name, "comparison": identity},
+        params={"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
+        tracking_uri=plan.tracking_uri,
+    ) as run:
+        pass
+    return run.id
+
+
+def flat(hyperparameters: Any) -> dict[str, Any]:
+    return {
+        f"{part}.{key}": value
+        for part, values in dataclasses.asdict(hyperparameters).items()
+        for key, value in values.items()
+    }
+
+
+def cells_of(plan: Plan) -> dict[str, Cell]:
+    """The cells by name, in the order of their slots: `none`, the controls, then each generator and its classifiers."""
+    cells = [
+        cell
+        for n_real in plan.n_real
+        for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
+        for cell in (
+            *(Cell(arm, n_real, seed) for arm in ("none", *plan.controls)),
+            *(cell for method in plan.methods for cell in _cells_of_generator(plan, method, n_real, seed)),
+        )
+    ]
+    return {cell.name: cell for cell in cells}
+
+
+def _cells_of_generator(plan: Plan, method: str, n_real: int, seed: int) -> list[Cell]:
+    """A sweep leaves out what there are too few samples for."""
+    whole = Cell(method, n_real, seed)
+    amounts = [amount for amount in plan.amounts if 1 <= round(amount * n_real) <= plan.num_synthetic]
+    return [
+        Cell(method, n_real, seed, samples=True),
+        whole,
+        *([dataclasses.replace(whole, filtered=True)] if plan.filtered else []),
+        *(dataclasses.replace(whole, amount=amount) for amount in amounts),
+        *(dataclasses.replace(whole, share=share) for share in plan.shares),
+    ]
+
+
+def _carry_out_all(plan: Plan, hyperparameters: Any, parent: str, workers: Engine) -> None:
+    """Have the cells done that are not; a classifier after the generator of its samples.
+
+    Raises InputError, after all, for those that have failed.
+    """
+    cells, known = cells_of(plan), _finished(parent, plan.tracking_uri)
+    left = {name: cell for name, cell in cells.items() if name not in known}
+    wanted = {cell.source.name for cell in left.values() if cell.source}
+    left = {name: cell for name, cell in left.items() if not cell.samples or name in wanted}
+    for name, cell in left.items():
+        source = cell.source.name if cell.source and cell.source.name in cells else None
+        samples = known.get(source) if source else None
+        arguments = (plan, hyperparameters, cell, parent, *([samples] if samples or not source else []))
+        task = Task(carry_out, arguments, plan.processes_per_trial, plan.trial_timeout)
+        workers.submit(name, task, needs=source if source in left else None)
+    endings = with_progress_lines(workers.endings(lambda *_: False), plan.name, len(left), workers.slots)
+    failed = {name: ending.reason for name, ending in endings if ending.state != "done"}
+    if failed:
+        name = next(iter(failed))
+        raise InputError(
+            f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
+        )
+
+
+def _finished(parent: str, tracking_uri: str | None) -> dict[str, str]:
+    """The finished runs of a comparison by their cells' names, those that this version would repeat to the digit."""
+    under = f"tags.mlflow.parentRunId = '{parent}' and attributes.status = 'FINISHED'"
+    rows = inputs.find_runs(under, tracking_uri)
+    waiting = [folder for folder in local.folders() if not local.is_sent(folder)]
+    rows += [local.row(folder) for folder in waiting if local.status(folder) == "FINISHED"]
+    return {
+        row["tags.cell_name"]: row["run_id"]
+        for row in rows
+        if row.get("parent_run_id") == parent
+        and row.get("tags.numerics") == str(numerics.VERSION)
+        and row.get("params.precision") == launch.precision()
+        and "tags.cell_name" in row
+    }
+
+
+def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: str, samples: str | None = None) -> str:
+    """Train what a cell is, unless the store has it, on all processes: the run's id.
+
+    `samples` is the run of the generator's cell that a classifier's has waited for.
+    """
+    accelerator = launch.accelerator(plan.process_timeout)
+    shared = {field.name: getattr(plan, field.name) for field in dataclasses.fields(Common)}
+    own = {"experiment_name": plan.experiment_name or "comparisons", "n_real": cell.n_real, "seed": cell.seed}
+    single, tags = Single(**shared | own, resume="auto", wait=True), {"cell_name": cell.name}
+    dataset = load_dataset(single, cell.n_real, cell.seed)
+    if cell.samples:
+        config = getattr(hyperparameters, cell.arm)
+        return (
+            generators.get_or_run_generator(cell.arm, config, single, dataset, parent, accelerator, tags=tags).run or ""
+        )
+    config = hyperparameters.classifier
+    if cell.share is not None:
+        config = dataclasses.replace(config, synthetic_share=cell.share)
+    arm = _arm(plan, config, cell, single, dataset, samples, accelerator)
+    run, _ = classifiers.get_or_run_classifier(arm, config, single, dataset, parent, accelerator, tags=tags)
+    return run
+
+
+def _arm(
+    plan: Plan,
+    config: classifier.Config,
+    cell: Cell,
+    single: Single,
+    dataset: Dataset,
+    samples: str | None,
+    accelerator: Accelerator,
+) -> Arm:
+    """What a classifier's cell adds to the real images."""
+    if not samples:
+        return arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
+    arm = dataclasses.replace(arms.generator_arm(samples, plan.tracking_uri), variant=cell.variant)
+    if cell.filtered:
+        return classifiers.filter_samples(arm, config, single, dataset, accelerator)
+    if cell.amount is not None and arm.samples is not None:
+        return dataclasses.replace(arm, samples=arm.samples[: round(cell.amount * cell.n_real)])
+    return arm

@@ -1,0 +1,191 @@
+"""python -m harness.tracking.server: MLflow for a team, with passwords, on PostgreSQL, artifacts through the server.
+
+It listens on loopback; harness/tracking/README.md says what stands before it for TLS and a public address.
+"""
+
+import base64
+import contextlib
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+from harness import cli, signals
+from harness.bounds import Processes, Within
+from harness.errors import InputError
+from harness.tracking import postgres
+
+HOST = "127.0.0.1"
+Port = Annotated[int, Within(int, 0, most=65_535)]
+USER, PASSWORD, DATABASE = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HARNESS_DATABASE_URL"
+SHORTEST_PASSWORD = 12  # characters, MLflow's rule
+FORMER_DEFAULT_PASSWORD = "password1234"  # MLflow's, until it shipped none
+START_S, STOP_S = 180.0, 15.0
+
+# Whoever may log in may write to every experiment: a team's runs share them. Passwords are hashed slowly on purpose;
+# one that was right is taken for a minute without.
+AUTH = """[mlflow]
+default_permission = EDIT
+database_uri = {url}
+auth_cache_ttl_seconds = 60
+"""
+
+
+def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("outputs/server")) -> None:
+    """A tracking server for a team, until Ctrl-C or SIGTERM.
+
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD name its administrator, who is made at the first start.
+
+    Args:
+        port: on 127.0.0.1
+        workers: processes that answer
+        folder: the database, the artifacts and the key of the server's forms
+    """
+    user, password = _credentials()
+    _require_packages()
+    _require_free(port)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        signals.raise_signals(),
+        _database(folder) as (url, secret),
+        _mlflow(folder, port, workers, url, secret) as process,
+    ):
+        _wait_until_it_answers(process, port, user, password)
+        print(f"http://{HOST}:{port} answers; user {user}, artifacts in {folder}/artifacts", flush=True)
+        raise InputError(f"the server ended by itself with code {process.wait()}")
+
+
+def _credentials() -> tuple[str, str]:
+    user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
+    if not user or not password:
+        raise InputError(f"the server needs an administrator: set {USER} and {PASSWORD} in the environment")
+    if len(password) < SHORTEST_PASSWORD or password == FORMER_DEFAULT_PASSWORD:
+        raise InputError(
+            f"{PASSWORD} must have at least {SHORTEST_PASSWORD} characters and not be MLflow's former default"
+        )
+    return user, password
+
+
+def _require_packages() -> None:
+    for module, package in {"flask_wtf": "mlflow[auth]", "psycopg": "psycopg[binary]"}.items():
+        if not importlib.util.find_spec(module):
+            raise InputError(f"the server needs {package}: pip install 'synthetic-gain[server]'")
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"port {port} cannot be used ({error}); --port takes another") from error
+
+
+@contextlib.contextmanager
+def _database(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The database's URL without its password, and the password as a variable of libpq's."""
+    given = os.environ.get(DATABASE)
+    if given:
+        yield _without_password(given)
+        return
+    with postgres.running(folder / "postgres") as url:
+        yield url, {}
+
+
+def _without_password(url: str) -> tuple[str, dict[str, str]]:
+    """A URL is seen in lists of processes and in MLflow's log, a variable is not."""
+    parts = urlsplit(url)
+    if not parts.scheme.startswith("postgres") or not parts.path.strip("/"):
+        raise InputError(f"{DATABASE} must be postgresql://USER:PASSWORD@HOST/DATABASE")
+    user, _, place = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    shown = parts._replace(scheme="postgresql+psycopg", netloc=f"{name}@{place}" if name else place).geturl()
+    return shown, {"PGPASSWORD": unquote(parts.password)} if parts.password else {}
+
+
+@contextlib.contextmanager
+def _mlflow(folder: Path, port: int, workers: int, url: str, secret: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """`mlflow server` with all its processes, ended with the block."""
+    settings = folder / "auth.ini"
+    settings.write_text(AUTH.format(url=url.replace("%", "%%")))
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", HOST, "--port", str(port),
+        "--workers", str(workers), "--backend-store-uri", url, "--artifacts-destination",
+        str((folder / "artifacts").absolute()), "--uvicorn-opts", "--log-level warning",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=_environment(settings, _secret_key(folder / "secret_key"), secret), start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _environment(settings: Path, key: str, secret: dict[str, str]) -> dict[str, str]:
+    """The server is no client of itself: it gets the administrator's name and password under other names."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_TRACKING_") and k != DATABASE}
+    return {
+        **kept,
+        **secret,
+        "MLFLOW_AUTH_CONFIG_PATH": str(settings.absolute()),
+        "MLFLOW_AUTH_ADMIN_USERNAME": os.environ[USER],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": os.environ[PASSWORD],
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def _secret_key(path: Path) -> str:
+    """Made once, and readable by its owner alone: it signs the forms of every worker and of later starts."""
+    with contextlib.suppress(FileExistsError), open(path, "x", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+        file.write(secrets.token_hex(32))
+    return path.read_text()
+
+
+def _wait_until_it_answers(process: subprocess.Popen, port: int, user: str, password: str) -> None:
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}/api/2.0/mlflow/experiments/search?max_results=1",
+        headers={"Authorization": f"Basic {token}"},
+    )
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise InputError(f"MLflow's server ended with code {process.returncode}; it says above why")
+        try:
+            with urllib.request.urlopen(request, timeout=10):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                raise InputError(
+                    f"{PASSWORD} is not the password of {user!r}: it was set when the database was made"
+                ) from error
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise InputError(f"MLflow's server did not answer within {START_S:.0f} s")
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """The whole group: MLflow's workers can outlive the process that started them."""
+    with signals.ignore_signals():
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+
+
+if __name__ == "__main__":
+    cli.main(serve)

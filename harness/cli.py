@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
 
@@ -20,6 +20,8 @@ from harness import bounds, signals
 from harness.errors import Diverged, InputError
 
 CONFIG = "--config"
+FIRST = ("dataset", "n_real", "methods", "seeds", "trials", "steps", "seed", "workers", "resume")
+"""What --help shows before all else: five of them."""
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
 SHOWABLE = "showable"
 """How stdout shows what its encoding lacks: as something like it."""
@@ -93,13 +95,19 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
             for name, parameter in inspect.signature(function).parameters.items()
         ]
     )
-    said = io.StringIO()
+    said, told = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            values = tyro.cli(collect, prog=Path(sys.argv[0]).name, args=_with_config(sys.argv[1:], hints))
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(told):
+            values = tyro.cli(
+                collect,
+                prog=Path(sys.argv[0]).name,
+                args=_with_config(sys.argv[1:], hints),
+                config=(tyro.conf.DisallowNone,),
+            )
     except SystemExit as end:
         if end.code == 2:
             _refuse(_one_line(said.getvalue()))
+        print(_grouped(told.getvalue(), [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]), end="")
         raise
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
@@ -107,6 +115,42 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
         else:
             bounds.check(value, hints[name], f"--{name}")
     return values
+
+
+def _grouped(helptext: str, settings: list[Any]) -> str:
+    """A script's --help with its flags in groups: those of FIRST, then those of each class."""
+    rows = [row.rstrip() for row in helptext.splitlines()]
+    if not settings or " options" not in rows:
+        return helptext
+    begin = rows.index(" options")
+    end = rows.index("", begin)
+    titles = {name: title for each in settings for name, title in _titles(each)}
+    first = [name for name in FIRST if name in titles][:5]
+    groups: dict[str, dict[str, list[str]]] = {"What matters first": {name: [] for name in first}}
+    flag: list[str] = []
+    for row in rows[begin + 2 : end]:
+        if row.startswith("  -"):
+            name = row.split()[0].rstrip(",").lstrip("-").replace("-", "_")
+            group = (
+                groups["What matters first"]
+                if name in (*first, "help")
+                else groups.setdefault(titles.get(name, "Others"), {})
+            )
+            flag = group[name] = []
+        flag.append(row)
+    grouped = [f" {title}\n{rows[begin + 1]}\n{_joined(flags.values())}\n" for title, flags in groups.items()]
+    return "\n".join([*rows[:begin], *grouped, *rows[end + 1 :], ""])
+
+
+def _joined(flags: Iterable[list[str]]) -> str:
+    return "\n".join(row for flag in flags for row in flag)
+
+
+def _titles(settings: Any) -> Iterator[tuple[str, str]]:
+    """The fields of a dataclass, each with the first line of the docstring of the class that has made it."""
+    for field in dataclasses.fields(settings):
+        owner = next(base for base in reversed(settings.__mro__) if field.name in vars(base).get("__annotations__", {}))
+        yield field.name, str(owner.__doc__).partition("\n")[0].rstrip(".")
 
 
 def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:

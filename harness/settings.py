@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Common:
-    """What every experiment shares."""
+class Data:
+    """The images."""
 
     dataset: str = "digits"
     """digits (embedded), mnist, fashion-mnist, kmnist, or folder:PATH: your own images, as PATH/CLASS/*.png or as
@@ -23,23 +23,6 @@ class Common:
     """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
-    num_synthetic: Count = 20_000
-    """images in a sample set"""
-    cas_steps: Count = 600
-    """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
-    judge_steps: Count | None = None
-    """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
-    default 1,400 of 256 images, in colour 3,600 of 128"""
-    tracking_uri: str | None = None
-    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
-    experiment_name: str | None = None
-    """MLflow experiment; by default generators, classifiers or comparisons"""
-    accumulate: Count = 1
-    """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
-    checkpoint_every: Count = 1000
-    """steps between two checkpoints; the last step always has one"""
-    process_timeout: Seconds = 180.0
-    """seconds after which a process that waits for another one gives up, and the run with it"""
 
     @property
     def data_name(self) -> str:
@@ -50,8 +33,48 @@ class Common:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What is drawn, and by what it is scored."""
+
+    num_synthetic: Count = 20_000
+    """images in a sample set"""
+    cas_steps: Count = 600
+    """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
+    judge_steps: Count | None = None
+    """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
+    default 1,400 of 256 images, in colour 3,600 of 128"""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where it is logged."""
+
+    tracking_uri: str | None = None
+    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
+    experiment_name: str | None = None
+    """MLflow experiment; by default generators, classifiers or comparisons"""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How the processes train."""
+
+    accumulate: Count = 1
+    """parts into which each process divides its share of a batch, where the whole does not fit its memory"""
+    checkpoint_every: Count = 1000
+    """steps between two checkpoints; the last step always has one"""
+    process_timeout: Seconds = 180.0
+    """seconds after which a process that waits for another one gives up, and the run with it"""
+
+
+@dataclass(frozen=True)
+class Common(Processes, Tracking, Scoring, Data):
+    """What every experiment shares."""
+
+
+@dataclass(frozen=True)
 class Single(Common):
-    """One run: one seed, one number of real images."""
+    """One run."""
 
     n_real: Count | None = None
     """real training images; by default all but the validation images"""

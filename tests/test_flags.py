@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_a_flag_takes_what_is_declared_and_nothing_else(
             if (code, len(lines)) != (right, told) or said.out or not all(flag in line for line in lines):
                 wrong.append((flag, word, code, lines))
     assert not wrong
+
+
+@pytest.mark.parametrize("script", [path.stem for path in sorted((ROOT / "experiments").glob("*.py"))])
+def test_help_shows_five_flags_first_and_no_flag_is_lost(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main(SCRIPTS[script])
+    shown = re.findall(r"^  (--?[a-z][^ ,\n]*)", capsys.readouterr().out, re.MULTILINE)
+    every = {flag.replace("_", "-") for flag, *_ in flags(SCRIPTS[script])}
+    assert sorted(shown) == sorted({"-h", *every})
+    if "--dataset" in shown:
+        assert shown.index("--dataset") == 0
+        assert shown.index("-h") <= 5
 
 
 def test_what_is_searched_is_within_the_bounds() -> None:

@@ -365,6 +365,10 @@ def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     assert matrix.sum(1).tolist() == [12, 8, 4]
     pictures.confusion(matrix, dataset.classes)
     assert pictures.image_grid(dataset.test.images[:7], columns=3).shape == (3 * 9 * 2, 3 * 9 * 2, 3)
+    shown = pictures.class_grid(dataset.test.images[:6], dataset.classes)
+    width = 2 * 9 * 2
+    assert np.array_equal(shown[:, -width:], pictures.image_grid(dataset.test.images[:6], columns=2))
+    assert all(row[:, :-width].any() for row in np.split(shown, 3))  # each has its name
 
 
 def test_flat_images_are_no_error(tmp_path: Path) -> None:

@@ -13,17 +13,19 @@ TWO_STEPS = """
 import sys
 import torch
 from accelerate import Accelerator
-from harness import classifier, data, methods, training
-from harness.methods import ImageShape
+from harness import methods
+from harness.data import datasets
+from harness.evaluation import classifier
+from harness.training import loop
 
-shape, digits = ImageShape(1, 8, 8, 10), data.load("digits", n_real=100)
+shape, digits = datasets.ImageShape(1, 8, 8, 10), datasets.load("digits", n_real=100)
 for name, options in {trained!r}.items():
     torch.manual_seed(0)
     method = classifier.Classifier if name == "classifier" else methods.find(name)
     config = (classifier if name == "classifier" else method).Config(**options)
     model = method(config, shape)
     model.prepare(Accelerator(cpu=True))
-    for step, metrics in training.train(model, training.Batches((digits.real, 32), seed=0), 2):
+    for step, metrics in loop.train(model, loop.Batches((digits.real, 32), seed=0), 2):
         print(name, step, float(metrics.get("train/loss", 0)))
 heavy = ("torch._dynamo", "torchvision", "sklearn", "scipy", "matplotlib", "seaborn", "PIL", "mlflow", "pandas",
     "optuna", "torchmetrics")

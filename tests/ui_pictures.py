@@ -131,7 +131,7 @@ def compare_page(page: Page, uri: str, found: Comparison) -> None:
 def metric_chart(page: Page, uri: str, found: Comparison) -> None:
     """The curves of a metric that all three have, from the compare page."""
     link = _metric(page, "test/cas").get_attribute("href") or ""
-    page.goto(f"{uri}/{link.replace('samples%2Fcas', 'train%2Floss')}")  # whose own link is not drawn before it is seen
+    page.goto(f"{uri}/{link.replace('test%2Fcas', 'train%2Floss')}")  # whose own link is not drawn before it is seen
     for name in found.generators["name"]:
         expect(page.get_by_text(f"{name} (train/loss)").first).to_be_visible(timeout=PATIENCE_MS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from harness.data import moves
 from harness.data.datasets import Images, ImageShape, to_float
 from harness.seeding import initial_weights
 from harness.training.loop import Batch
-from harness.training.optimizers import Adam, Muon
+from harness.training.optimizers import Adam, AdamW, Muon
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,41 +33,39 @@ class Config:
     batch_size: Count = 256
     """images per optimizer step, over all processes"""
     max_lr: Positive = 0.01
-    """peak of the one-cycle learning rate (Adam); in a residual network the kernels have ten times as much (Muon), and
-    what else there is a tenth"""
+    """peak of the one-cycle learning rate (Adam); in a residual network the kernels have ten times as much (Muon)"""
     synthetic_share: Share | None = None
     """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
     hidden: Units = 256
-    """units of the last hidden layer, the judge's feature space"""
+    """units of the hidden layer, the judge's feature space; a residual network's are its last stage's channels"""
     width: Width | None = None
     """channels of a residual network's first stage; by default 24 for images in colour, and for grey ones 0: two
     convolutions in its place"""
     depth: Count = 1
-    """residual convolutions in each of its three stages"""
+    """convolutions in each of its three stages, after the one that halves the side"""
     augment: bool = False
     """whether every image is under a fresh small move at each step"""
 
 
 COLOUR_WIDTH = 24
+BETAS = (0.7, 0.9)
 
 
 class Classifier(nn.Module):
-    """Convolutions and one hidden layer. Images float [n, C, H, W] -> logits [n, classes].
+    """Convolutions and one linear layer. Images float [n, C, H, W] -> logits [n, classes].
 
-    Digits need no more than two convolutions; images in colour have a small residual network.
+    Digits need no more than two convolutions and a hidden layer; images in colour have a small residual network.
     """
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
         self.config = config = with_size(config, shape)
-        self.convolutions, outputs = _residual(config, shape) if config.width else _plain(shape)
-        self.hidden = nn.Linear(outputs, config.hidden)
-        self.output = nn.Linear(config.hidden, shape.num_classes)
+        self.body, outputs = _residual(config, shape) if config.width else _plain(config, shape)
+        self.output = nn.Linear(outputs, shape.num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """The last hidden layer, [n, hidden], at least 0."""
-        found = self.convolutions(images)
-        return F.relu(self.hidden(found.amax((2, 3)) if self.config.width else found.flatten(1)))
+        """What the last layer sees, [n, features]: the judge's feature space."""
+        return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.output(self.features(images))
@@ -83,10 +81,11 @@ class Classifier(nn.Module):
         kernels = [module.weight for module in self.modules() if isinstance(module, Kernel)]
         if kernels:
             others = [weight for name, weight in self.named_parameters() if ".kernels." not in name]
-            optimizers = [Muon(kernels, lr=10 * self.config.max_lr, momentum=0.9), self._adam(others, 0.1)]
+            optimizers: list[Optimizer] = [Muon(kernels, lr=10 * self.config.max_lr, momentum=0.9)]
+            optimizers.append(AdamW(others, lr=self.config.max_lr, betas=BETAS, weight_decay=0.05, fused=True))
             cycle: dict[str, Any] = {"pct_start": 0.2, "anneal_strategy": "linear"}
         else:
-            optimizers, cycle = [self._adam(self.parameters(), 1)], {}
+            optimizers, cycle = [Adam(self.parameters(), lr=self.config.max_lr, betas=BETAS, fused=True)], {}
         self.schedules = [
             torch.optim.lr_scheduler.OneCycleLR(
                 optimizer, optimizer.defaults["lr"], self.config.steps + 1, cycle_momentum=False, **cycle
@@ -99,9 +98,6 @@ class Classifier(nn.Module):
             self.wrapped = [accelerator.prepare(self)]
             self.optimizers = [accelerator.prepare(optimizer) for optimizer in optimizers]
             self.backward = accelerator.backward
-
-    def _adam(self, weights: Iterable[Tensor], share: float) -> Optimizer:
-        return Adam(weights, lr=share * self.config.max_lr, betas=(0.7, 0.9), fused=True)
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         images = moves.move_images(batch.images, batch.draws) if self.config.augment else batch.images
@@ -123,32 +119,37 @@ def with_size(config: Config, shape: ImageShape) -> Config:
     return config
 
 
-def _plain(shape: ImageShape) -> tuple[nn.Sequential, int]:
-    """Two convolutions, and how many numbers they make of an image.
+def _plain(config: Config, shape: ImageShape) -> tuple[nn.Sequential, int]:
+    """Two convolutions and a hidden layer, and how many numbers they make of an image.
 
     Pixels are folded 2 x 2 into channels at the door: at full size a convolution waits for memory.
     """
     layers = nn.Sequential(
         nn.PixelUnshuffle(2), nn.Conv2d(4 * shape.channels, 16, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(32 * (shape.height // 4) * (shape.width // 4), config.hidden), nn.ReLU(),
     )  # fmt: skip
-    return layers, 32 * (shape.height // 4) * (shape.width // 4)
+    return layers, config.hidden
 
 
 def _residual(config: Config, shape: ImageShape) -> tuple[nn.Sequential, int]:
-    """Three stages, each of half the side of the one before, and how many channels they end in.
+    """A convolution of the image at its full size, three stages, each of half the side of the one before, and maxima.
 
     As ResNet-9 and its kin for CIFAR-10 (Page 2018, Jordan 2024, arXiv:2404.00498): few layers, wide where they are
     small.
     """
     width = config.width or COLOUR_WIDTH
-    widths = (shape.channels, width, 4 * width, 4 * width)
+    widths = (width, width, 4 * width, 4 * width)
     stages = [Stage(inputs, outputs, config.depth) for inputs, outputs in pairwise(widths)]
-    return nn.Sequential(*stages), widths[-1]
+    door = nn.Conv2d(shape.channels, width, 3, padding=1)
+    return nn.Sequential(door, nn.GELU(), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten()), widths[-1]
 
 
 class Stage(nn.Module):
-    """A convolution to half the side, then `depth` residual ones. Float [n, inputs, H, W] -> [n, outputs, H/2, W/2]."""
+    """A convolution to half the side, then `depth` more. Float [n, inputs, H, W] -> [n, outputs, H/2, W/2].
+
+    From two on a short cut leads around them.
+    """
 
     def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
@@ -156,9 +157,12 @@ class Stage(nn.Module):
         self.norms = nn.ModuleList([_norm(outputs) for _ in self.kernels])
 
     def forward(self, images: Tensor) -> Tensor:
-        hidden = F.relu(self.norms[0](F.max_pool2d(self.kernels[0](images), 2, ceil_mode=True)))
+        begun = hidden = F.gelu(self.norms[0](F.max_pool2d(self.kernels[0](images), 2, ceil_mode=True)))
         for kernel, norm in zip(self.kernels[1:], self.norms[1:], strict=True):
-            hidden = hidden + F.relu(norm(kernel(hidden)))
+            hidden = norm(kernel(hidden))
+            if kernel is self.kernels[-1] and len(self.kernels) > 2:
+                hidden = hidden + begun
+            hidden = F.gelu(hidden)
         return hidden
 
 

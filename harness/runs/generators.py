@@ -109,7 +109,7 @@ def run_generator(
         else:
             progress.restore(run)
             looks = _looks(watch, judging, dataset, settings, accelerator) if watch else None
-            _train_generator(progress, batches, settings, run, looks)
+            _train_generator(progress, batches, settings, run, dataset.classes, looks)
         samples, sampling_s = sampling.draw_sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
@@ -211,6 +211,7 @@ def _train_generator(
     batches: Batches,
     settings: Single,
     run: Run,
+    classes: Sequence[str],
     look: Callable[[Any, int, Run], None] | None = None,
 ) -> None:
     """Train to the end, with metrics, checkpoints and sample grids, and looks that may end it earlier."""
@@ -221,7 +222,7 @@ def _train_generator(
 
     def show(step: int) -> None:
         grid = sampling.draw_images(model, labels, settings.seed, accelerator.device)
-        run.image("samples", pictures.image_grid(grid.images, GRID_DRAWS), step)
+        run.image("samples", pictures.class_grid(grid.images, classes), step)
 
     if progress.step == 0:
         show(0)  # where the UI's slider begins
@@ -246,8 +247,10 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, classes: 
             run.file(path, "generator")
         run.model(trained, [0, 0, shape.num_classes - 1], register)
     by_label = samples.labels.argsort(stable=True)
-    first = [by_label[samples.labels[by_label] == label][:GRID_DRAWS] for label in range(shape.num_classes)]
-    run.picture(pictures.image_grid(samples.images[torch.cat(first)], GRID_DRAWS), "pictures/samples.png")
+    fewest = min(GRID_DRAWS, int(torch.bincount(samples.labels, minlength=shape.num_classes).min()))
+    first = [by_label[samples.labels[by_label] == label][:fewest] for label in range(shape.num_classes)]
+    if fewest:
+        run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), "pictures/samples.png")
     if hasattr(model, "pictures"):
         for name, (images, columns) in model.pictures().items():
             run.picture(pictures.image_grid(datasets.to_uint8(images), columns), f"pictures/{name}.png")

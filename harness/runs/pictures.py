@@ -30,6 +30,21 @@ def image_grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
     return picture.squeeze(2).numpy() if channels == 1 else picture.numpy()
 
 
+def class_grid(images: Tensor, classes: Sequence[str]) -> np.ndarray:
+    """The grid of as many images of each class in turn, a row a class, its name before it; uint8 [H, W, 3 or none]."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = image_grid(images, len(images) // len(classes))
+    names, font = [shortened(name) for name in classes], ImageFont.load_default(12)
+    margin = 8 + max(round(font.getlength(name)) for name in names)
+    canvas = Image.new("L" if picture.ndim == 2 else "RGB", (margin + picture.shape[1], picture.shape[0]))
+    canvas.paste(Image.fromarray(picture), (margin, 0))
+    height, draw = picture.shape[0] / len(classes), ImageDraw.Draw(canvas)
+    for row, name in enumerate(names):
+        draw.text((margin - 4, (row + 0.5) * height), name, "white", font, "rm")
+    return np.asarray(canvas)
+
+
 READABLE = 30
 """Classes up to which a confusion matrix has its numbers and names."""
 

@@ -1,7 +1,7 @@
 """What is asked of a comparison and of a study: their flags, without the engines that do the work."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import tyro
@@ -90,7 +90,8 @@ class StudyPlan(WorkerSettings):
     """the study ends when so many trials have failed and none has not; 0 never"""
     confirm_seeds: Natural = 5
     """fresh seeds on which the winner is trained beside the default; 0 for none"""
-    classifier: ClassifierConfig = ClassifierConfig()  # noqa: RUF009
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    """of the classifier whose accuracy is an objective"""
 
     @property
     def study(self) -> str:

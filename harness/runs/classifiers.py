@@ -90,7 +90,7 @@ def run_classifier(
             run.data(f"{arm.name} samples", arm.samples.digest, source, "augmentation")
             if not arm.variant:  # the whole set's figures are those of the sweep's other end
                 unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
-                known |= scores.measure(unknown, judge, arm.samples, dataset, settings, accelerator)
+                known |= scores.score(unknown, judge, arm.samples, dataset, settings, accelerator)
         model.prepare(accelerator)
         sources = classifier.mix_sources(config, dataset.real, arm.samples)
         batches = Batches(*sources, seed=settings.seed, accelerator=accelerator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,11 @@ from harness.evaluation import copies
 from harness.evaluation.classifier import Classifier
 from harness.runs import exported, identities, judges, pictures, records
 from harness.runs.arms import COMMIT, Arm, generator_arm, inherited_metrics
-from harness.runs.scores import check_store, measure
+from harness.runs.scores import check_store, score
 from harness.seeding import initial_weights
 from harness.settings import Single, load_dataset, print_notes
 from harness.tracking import inputs, provenance
+from harness.tracking.addresses import default_uri, page_of
 from harness.tracking.writing import Run
 from harness.training import launch, sampling
 from harness.training.loop import Batches
@@ -48,6 +50,7 @@ class Watch:
     """look 1 … LOOKS - 1 and what was measured -> whether to stop; the main process asks"""
 
 
+SAMPLES = "pictures/samples.png"
 LOOKS = 5
 LOOK_IMAGES = 500
 HEADLINES = ("samples/conditional_accuracy", "test/cas", "validation/cas", "validation/fid")
@@ -117,7 +120,7 @@ def run_generator(
         costs = {"cost/training_device_seconds": training_s, "cost/sampling_device_seconds": sampling_s}
         judge, judge_digest = judging()
         run.tags({"judge": judge_digest[:16]})
-        scores = measure(measures, judge, samples, dataset, settings, accelerator)
+        scores = score(measures, judge, samples, dataset, settings, accelerator)
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
@@ -127,6 +130,8 @@ def run_generator(
     if accelerator.is_main_process:
         figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
         print(f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, run {run.id}")
+        if parent is None:
+            _print_places(run, settings)
     commit = provenance.tags()[COMMIT]
     return Arm(
         method,
@@ -135,6 +140,14 @@ def run_generator(
         inherited_metrics({**scores, **costs}),
         str(commit),
     )
+
+
+def _print_places(run: Run, settings: Single) -> None:
+    """Where what people want next is: the picture of the samples, and the run's page."""
+    picture = run.folder / "files" / SAMPLES
+    if picture.exists():
+        print(f"samples: {os.path.relpath(picture)}")
+    print(f"page: {page_of(run.id, settings.tracking_uri or default_uri())}")
 
 
 class _Judging:
@@ -157,7 +170,7 @@ def _looks(
         if due >= LOOKS or not 0 < number < LOOKS:  # the first step after a fifth
             return
         samples, _ = sampling.draw_sample_set(model, LOOK_IMAGES, dataset.num_classes, settings.seed, accelerator)
-        scores = measure([watch.measure], judging()[0], samples, dataset, settings, accelerator)
+        scores = score([watch.measure], judging()[0], samples, dataset, settings, accelerator)
         value = scores[f"samples/{watch.measure}" if watch.measure == "conditional_accuracy" else "validation/fid"]
         run.metrics({f"early/{watch.measure}": value}, step)
         if launch.broadcast_from_main(accelerator.is_main_process and watch.should_stop(number, value), accelerator):
@@ -250,7 +263,7 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, classes: 
     fewest = min(GRID_DRAWS, int(torch.bincount(samples.labels, minlength=shape.num_classes).min()))
     first = [by_label[samples.labels[by_label] == label][:fewest] for label in range(shape.num_classes)]
     if fewest:
-        run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), "pictures/samples.png")
+        run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), SAMPLES)
     if hasattr(model, "pictures"):
         for name, (images, columns) in model.pictures().items():
             run.picture(pictures.image_grid(datasets.to_uint8(images), columns), f"pictures/{name}.png")

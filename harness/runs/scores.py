@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from harness.data.datasets import Dataset, Images
 from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
@@ -29,7 +31,7 @@ def check_store(settings: Single, experiment: str, accelerator: Accelerator) -> 
         raise refusal
 
 
-def measure(
+def score(
     measures: Sequence[str],
     judge: Classifier,
     samples: Images,
@@ -39,14 +41,17 @@ def measure(
 ) -> dict[str, float]:
     """The figures of a sample set that were asked for."""
     scores: dict[str, float] = {}
-    if "conditional_accuracy" in measures:
-        scores |= judging.conditional_accuracy(judge, samples, dataset.num_classes, accelerator)
-    if "cas" in measures:
-        config = classifier.Config(steps=settings.cas_steps)
-        scores |= quality.classification_accuracy_score(samples, dataset, config, settings.seed, accelerator)
-    if "fid" in measures:
-        scores["validation/fid"] = quality.frechet_distance(judge, samples, dataset.validation)
-    if "quality" in measures and len(dataset.test) and len(samples) >= quality.MINIMUM:  # a filter may leave fewer
-        alone = quality.quality_metrics(judge, samples, dataset, settings.seed) if accelerator.is_main_process else None
-        scores |= launch.broadcast_from_main(alone, accelerator)
+    for measure in tqdm(measures, "scoring", unit="figure", disable=None if accelerator.is_main_process else True):
+        match measure:
+            case "conditional_accuracy":
+                scores |= judging.conditional_accuracy(judge, samples, dataset.num_classes, accelerator)
+            case "cas":
+                config = classifier.Config(steps=settings.cas_steps)
+                scores |= quality.classification_accuracy_score(samples, dataset, config, settings.seed, accelerator)
+            case "fid":
+                scores["validation/fid"] = quality.frechet_distance(judge, samples, dataset.validation)
+            case "quality" if len(dataset.test) and len(samples) >= quality.MINIMUM:  # a filter may leave fewer
+                of_main = accelerator.is_main_process
+                alone = quality.quality_metrics(judge, samples, dataset, settings.seed) if of_main else None
+                scores |= launch.broadcast_from_main(alone, accelerator)
     return scores

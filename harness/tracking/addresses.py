@@ -25,6 +25,14 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
+def page_of(run: str, uri: str) -> str:
+    """Where a UI shows a run: the server's own, or one that a command starts."""
+    if uri.startswith(SERVERS):
+        return f"{without_password(uri).rstrip('/')}/#/runs/{run}"
+    command = "make ui" if same(uri, f"{SQLITE}{OUTPUTS}/mlflow.db") else f"mlflow ui --backend-store-uri {uri}"
+    return f"`{command}`, then http://127.0.0.1:5000/#/runs/{run}"
+
+
 def database_file(uri: str) -> Path | None:
     """The file of a sqlite store, None for any other; what follows a question mark is for the driver."""
     return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None

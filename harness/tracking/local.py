@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import platform
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,8 +31,8 @@ from harness.tracking.journal import Record
 
 RUNS = OUTPUTS / "runs"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
-KEPT = ("samples.npz", "generator", "judge")
-"""What other runs read of a run stays here when the store has it."""
+KEPT = ("samples.npz", "generator/", "judge/", "pictures/samples.png")
+"""What other runs, or people, read of a run stays here when the store has it."""
 HEARTBEAT_S = 30.0
 """Between two signs of life of a run."""
 ENDS = ("FINISHED", "FAILED", "KILLED")
@@ -217,6 +216,9 @@ def is_sent(folder: Path) -> bool:
 
 def prune(folder: Path) -> None:
     """Remove the files that a run's store has and no other run needs."""
-    for path in (folder / FILES).glob("*"):
-        if path.name not in KEPT:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in sorted((folder / FILES).rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif not path.relative_to(folder / FILES).as_posix().startswith(KEPT):
+            path.unlink(missing_ok=True)

@@ -149,19 +149,19 @@ def with_progress_bar(
     active: bool = True,
     start: int = 0,
 ) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
-    """Pass a training on with a bar of images/s, time left and loss: from two seconds on, on a terminal only."""
+    """Pass a training on with a bar of images, images/s, time left, step and loss: on a terminal only."""
     bar = tqdm(
         desc=name,
         total=steps * batch_size,
         initial=start * batch_size,
         unit="img",
         unit_scale=True,
-        delay=2,
         disable=None if active else True,
     )
     with bar:
         for step, metrics in training:
+            if not bar.disable and step % 50 == 0:
+                loss = {"loss": f"{float(metrics['train/loss']):.4f}"} if "train/loss" in metrics else {}
+                bar.set_postfix({"step": f"{step}/{steps}"} | loss)
             bar.update(batch_size)
-            if not bar.disable and step % 50 == 0 and "train/loss" in metrics:
-                bar.set_postfix(loss=f"{float(metrics['train/loss']):.4f}")
             yield step, metrics

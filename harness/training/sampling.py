@@ -41,7 +41,7 @@ def draw_sample_set(
     chunks = labels.split(CHUNK)
     world, start = accelerator.num_processes, time.perf_counter()
     mine = range(accelerator.process_index, len(chunks), world)
-    progress = tqdm(mine, "sampling", unit="chunk", delay=2, disable=None if accelerator.is_main_process else True)
+    progress = tqdm(mine, "sampling", unit="chunk", disable=None if accelerator.is_main_process else True)
     with accelerator.autocast():
         drawn = {index: draw_images(model, chunks[index], seed, accelerator.device, index).images for index in progress}
     images = _exchange(drawn, num_images, accelerator) if world > 1 else torch.cat(list(drawn.values()))

@@ -25,7 +25,7 @@ from analysis import marks, runs, statistics
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
-from analysis.tables import Table, folder, number, p_value, seconds, seeds, with_interval
+from analysis.tables import Table, folder, interval_in, number, p_value, seconds, seeds, with_interval
 from harness import cli, tracking
 
 HEADINGS = (
@@ -129,12 +129,10 @@ def row(arm: pd.DataFrame, is_baseline: bool) -> dict[str, object]:
 
     return {
         "baseline_percent": mean("baseline_percent"),
-        "augmented_percent": math.nan if is_baseline else accuracy.mean,
+        "augmented_percent": math.nan if is_baseline else accuracy.value,
         "accuracy_low_percent": accuracy.low,
         "accuracy_high_percent": accuracy.high,
-        "gain_points": gain.mean,
-        "gain_low_points": gain.low,
-        "gain_high_points": gain.high,
+        **statistics.columns(gain, "gain", "points"),
         "p": gain.p,
         "p_holm": math.nan,
         "conditional_accuracy_percent": 100 * mean("conditional_accuracy"),
@@ -214,7 +212,7 @@ def words(table: pd.DataFrame, signs: Mapping[tuple[int, str], str]) -> list[lis
                 str(row["num_seeds"]),
                 with_interval(baseline, *own) if row["method"] == BASELINE else number(baseline),
                 with_interval(row["augmented_percent"], *own),
-                with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+                interval_in(row, "gain", "points", "+z.2f"),
                 p_value(row["p"]),
                 p_value(row["p_holm"]),
                 number(row["conditional_accuracy_percent"]),

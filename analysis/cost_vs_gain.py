@@ -28,7 +28,7 @@ from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import Axes, Figure, NDArray, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
-from analysis.tables import Table, seconds, with_interval
+from analysis.tables import Table, interval_in, seconds, with_interval
 from harness import cli
 from harness.bounds import NotNegative
 from harness.errors import InputError
@@ -91,10 +91,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for n_real, method in arms.itertuples(index=False):
         own = paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
-        is_baseline = method == BASELINE
-        gain = statistics.paired_difference(
-            *([], []) if is_baseline else (own["augmented_percent"], own["baseline_percent"])
-        )
+        gain = accuracy_table.gain_of(own[:0] if method == BASELINE else own)
         rows.append(
             {
                 "n_real": n_real,
@@ -102,9 +99,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
                 "num_seeds": len(own),
                 "cost_s": float(own["cost_s"].mean(skipna=False)),
                 "classifier_s": float(own["classifier_training_s"].mean(skipna=False)),
-                "gain_points": gain.mean,
-                "gain_low_points": gain.low,
-                "gain_high_points": gain.high,
+                **statistics.columns(gain, "gain", "points"),
                 "run_ids": " ".join(own["run_id"]),
             }
         )
@@ -175,7 +170,7 @@ def beaten(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         for method in worse["method"]:
             both = pd.concat([paired[n_real, control["method"]], paired[n_real, method]], axis=1, join="inner")
             by = statistics.paired_difference(*both.to_numpy().T)
-            rows.append([n_real, control["method"], method, by.mean, by.low, by.high, len(both)])
+            rows.append([n_real, control["method"], method, *by[:3], len(both)])
     return pd.DataFrame(rows, columns=["n_real", "control", "method", "mean", "low", "high", "num_seeds"])
 
 
@@ -239,7 +234,7 @@ def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
             str(row["num_seeds"]),
             seconds(row["cost_s"]),
             seconds(row["classifier_s"]),
-            gain(row, ""),
+            interval_in(row, "gain", "points", "+z.2f"),
             "yes" if row["on_front"] else "-",
             "yes" if row["on_front_of_generators"] else "-",
         ]
@@ -255,19 +250,14 @@ def choices_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
             str(row["n_real"]),
             f"{row['budget_s']:,.10g}",
             row["arm"],
-            gain(row, "arm_"),
+            interval_in(row, "arm_gain", "points", "+z.2f"),
             row["generator"],
-            gain(row, "generator_"),
+            interval_in(row, "generator_gain", "points", "+z.2f"),
             seconds(row["generator_cost_s"]),
         ]
         for row in table.to_dict("records")
     ]
     return Table(CHOICE_HEADINGS, texts, left=("of all arms", "of generators"), notes=under, group="n_real")
-
-
-def gain(row: dict, start: str) -> str:
-    mean, low, high = (row[f"{start}gain_{end}points"] for end in ("", "low_", "high_"))
-    return with_interval(mean, low, high, "+z.2f")
 
 
 # The picture

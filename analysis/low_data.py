@@ -21,14 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
-from analysis.runs import Source
-from analysis.tables import Table, number, with_interval
+from analysis.tables import Table, interval_in, number
 from harness import cli
 
 GAIN_HEADINGS = (
@@ -37,16 +35,6 @@ GAIN_HEADINGS = (
 SCALE = "affine"
 """The control beside which each generator's gains are drawn."""
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
-
-
-def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print gains and IQMs of the arms at each number of real images; write them as md, csv and tex, and a plot.
-
-    Args:
-        source: where the cells are read
-        out: folder for the files
-    """
-    pages.show(sections(source.cells()), out, runs.NO_ARM)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -82,21 +70,15 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
         points = [] if method == BASELINE else arm["gain_points"].to_numpy()
         gain = accuracy_table.gain_of(arm) if len(points) else statistics.paired_difference([], [])
         bootstrap = statistics.bootstrap_interval(points)
-        worth = statistics.Estimate(math.nan, math.nan, math.nan)
+        worth = statistics.UNKNOWN
         if len(points) and len(curve) > 1:
             worth = statistics.equivalent_images(curve.index, list(curve), n_real, arm["accuracy"])
         return {
-            "accuracy_percent": accuracy.mean,
-            "accuracy_low_percent": accuracy.low,
-            "accuracy_high_percent": accuracy.high,
-            "gain_points": gain.mean,
-            "gain_low_points": gain.low,
-            "gain_high_points": gain.high,
+            **statistics.columns(accuracy, "accuracy", "percent"),
+            **statistics.columns(gain, "gain", "points"),
             "bootstrap_low_points": bootstrap.low,
             "bootstrap_high_points": bootstrap.high,
-            "worth_images": worth.value,
-            "worth_low_images": worth.low,
-            "worth_high_images": worth.high,
+            **statistics.columns(worth, "worth", "images"),
         }
 
     return accuracy_table.by_arm(cells, row)
@@ -116,7 +98,7 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
     for method in methods:
         scores = paired[paired["method"] == method].pivot(index="seed", columns="n_real", values="gain_points")
         scores = scores.reindex(columns=sizes).dropna()
-        estimate = statistics.Estimate(math.nan, math.nan, math.nan)
+        estimate = statistics.UNKNOWN
         if len(scores):
             estimate = statistics.iqm(scores)
         rows.append(
@@ -124,9 +106,7 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
                 "method": method,
                 "num_seeds": len(scores),
                 "num_sizes": len(sizes),
-                "iqm_points": estimate.value,
-                "iqm_low_points": estimate.low,
-                "iqm_high_points": estimate.high,
+                **statistics.columns(estimate, "iqm", "points"),
             }
         )
     return pd.DataFrame(rows)
@@ -173,8 +153,8 @@ def gains_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
             str(row["n_real"]),
             row["method"],
             str(row["num_seeds"]),
-            with_interval(row["accuracy_percent"], row["accuracy_low_percent"], row["accuracy_high_percent"]),
-            with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+            interval_in(row, "accuracy", "percent"),
+            interval_in(row, "gain", "points", "+z.2f"),
             ends(row["bootstrap_low_points"], row["bootstrap_high_points"]),
             worth_words(row, least - row["n_real"], most - row["n_real"]),
         ]
@@ -208,7 +188,7 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
             row["method"],
             str(row["num_seeds"]),
             str(row["num_sizes"]),
-            with_interval(row["iqm_points"], row["iqm_low_points"], row["iqm_high_points"], "+z.2f"),
+            interval_in(row, "iqm", "points", "+z.2f"),
         ]
         for row in table.to_dict("records")
     ]
@@ -253,6 +233,8 @@ def plot(gained: pd.DataFrame) -> Figure:
     figure.supxlabel("real images", fontsize="medium")
     return figure
 
+
+main = pages.script(sections, runs.NO_ARM, __doc__)
 
 if __name__ == "__main__":
     cli.main(main)

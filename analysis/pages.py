@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis import tables
 from analysis.lazily import Figure, Image, pd
+from analysis.runs import Source
 from analysis.tables import Table
 from harness.errors import InputError
 
@@ -70,6 +71,25 @@ def show(sections: Iterable[Section], out: Path, otherwise: str) -> None:
     """As `write`, and print the tables."""
     paths = write(sections, out, otherwise)
     print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
+
+
+def script(
+    sections: Callable[[pd.DataFrame], Iterable[Section]], otherwise: str, doc: str | None
+) -> Callable[..., None]:
+    """An analysis as a command: it shows the sections of the cells that its flags name. `doc` is its module's."""
+
+    def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
+        show(sections(source.cells()), out, otherwise)
+
+    main.__doc__ = f"""{str(doc).splitlines()[0]}
+
+    It is printed, and written as md, csv and tex, with its picture.
+
+    Args:
+        source: where the cells are read
+        out: folder for the files
+    """
+    return main
 
 
 def page(title: str, parts: Iterable[str]) -> str:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from analysis import accuracy_table, marks, pages, runs, statistics
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
-from analysis.runs import BASELINE, Source
+from analysis.runs import BASELINE
 from analysis.tables import Table, with_interval
 from harness import cli
 
@@ -29,16 +28,6 @@ MISSING = (
 
 MOST_NUMBERS = 30
 """Classes up to which a heat map shows its numbers."""
-
-
-def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print the gain in recall of each class; write it as Markdown, CSV, LaTeX and heat map.
-
-    Args:
-        source: where the cells are read
-        out: folder for the files
-    """
-    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -93,7 +82,6 @@ def per_class(gained: pd.DataFrame) -> pd.DataFrame:
     pairs, and the ends of the gain's 95 % interval, gain_low_points and gain_high_points."""
     rows = []
     for (n_real, method, label), own in gained.groupby(["n_real", "method", "class"]):
-        gain = statistics.mean_interval(own["gain_points"])
         rows.append(
             {
                 "n_real": n_real,
@@ -101,9 +89,7 @@ def per_class(gained: pd.DataFrame) -> pd.DataFrame:
                 "class": label,
                 "num_seeds": len(own),
                 "baseline_percent": own["baseline_percent"].mean(),
-                "gain_points": gain.mean,
-                "gain_low_points": gain.low,
-                "gain_high_points": gain.high,
+                **statistics.columns(statistics.mean_interval(own["gain_points"]), "gain", "points"),
                 "conditional_accuracy_percent": own["conditional_accuracy_percent"].mean(skipna=False),
             }
         )
@@ -158,6 +144,8 @@ def plot(table: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         panel.tick_params(rotation=0)
     return figure
 
+
+main = pages.script(sections, MISSING, __doc__)
 
 if __name__ == "__main__":
     cli.main(main)

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from analysis import accuracy_table, marks, pages, runs, statistics
 from analysis.lazily import Figure, pd, sns
 from analysis.pages import Section
-from analysis.runs import BASELINE, Source
+from analysis.runs import BASELINE
 from analysis.tables import Table, with_interval
 from harness import cli
 
@@ -51,16 +50,6 @@ FIGURES = {
 """By their column in the cells."""
 REAL = "real"
 MISSING = "no cell has a figure of its samples' quality; compare arms that add samples"
-
-
-def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print the quality of each arm's samples and its correlation with the gain; write both, and a picture.
-
-    Args:
-        source: where the cells are read
-        out: folder for the files
-    """
-    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -117,7 +106,7 @@ def _means(cells: pd.DataFrame, columns: dict[str, str]) -> dict[str, object]:
 
 def _mean(values: pd.Series, name: str) -> dict[str, float]:
     estimate = statistics.mean_interval(values.to_numpy(dtype=float))
-    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def correlation_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -229,6 +218,8 @@ def plot(paired: pd.DataFrame, columns: int = 6) -> Figure:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), frameon=False)
     return figure
 
+
+main = pages.script(sections, MISSING, __doc__)
 
 if __name__ == "__main__":
     cli.main(main)

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import np, pd
 from analysis.pages import Section
-from analysis.runs import Source
 from analysis.tables import Table, number, p_value, with_interval
 from harness import cli, tracking
 from harness.errors import InputError
@@ -32,16 +30,6 @@ HEADINGS = (
     "n_real", "method", "n", "p", "p (Holm)", "images won, lost", "p (McNemar)", "seeds better, worse",
     "improvement, %", "detectable, points",
 )  # fmt: skip
-
-
-def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print the tests of each arm at each number of real images; write them as md, csv and tex.
-
-    Args:
-        source: where the cells are read
-        out: folder for the files
-    """
-    pages.show(sections(source.cells()), out, runs.NO_ARM)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -75,7 +63,7 @@ def tests(cells: pd.DataFrame) -> pd.DataFrame:
         ]
         together = statistics.combined_mcnemar(counts)
         clear = [each.only_treated > each.only_baseline for each in counts if each.p < SIGNIFICANT]
-        better = statistics.Estimate(math.nan, math.nan, math.nan)
+        better = statistics.UNKNOWN
         if len(arm):
             scores = (arm[name].to_numpy()[:, None] for name in ("augmented_percent", "baseline_percent"))
             better = statistics.probability_of_improvement(*scores)
@@ -159,6 +147,8 @@ def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 def percent(*estimate: float) -> str:
     return with_interval(*(100 * share for share in estimate), style=".0f")
 
+
+main = pages.script(sections, runs.NO_ARM, __doc__)
 
 if __name__ == "__main__":
     cli.main(main)

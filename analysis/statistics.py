@@ -7,6 +7,7 @@ over a few seeds does not mean that the next seed brings the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,24 +17,32 @@ from analysis.lazily import ArrayLike, NDArray, np, pd, special, stats
 ROUNDING = 4 * 2.0**-23
 
 
-class Interval(NamedTuple):
-    """A mean with the ends of its confidence interval, in the units of the values."""
+class Estimate(NamedTuple):
+    """A figure with the ends of its confidence interval; NaN ends where the numbers support none."""
 
-    mean: float
+    value: float
     low: float
     high: float
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 class Difference(NamedTuple):
     """A mean paired difference with its confidence interval, and the two-sided p-value of "it is zero"."""
 
-    mean: float
+    value: float
     low: float
     high: float
     p: float
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+def columns(estimate: Estimate | Difference, name: str, unit: str) -> dict[str, float]:
+    """An estimate as a table has it: NAME_UNIT, NAME_low_UNIT and NAME_high_UNIT."""
+    return {f"{name}{end}_{unit}": value for end, value in zip(("", "_low", "_high"), estimate[:3], strict=True)}
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean and Student's t interval of independent values, float [n].
 
     n = 0: all NaN. n = 1 or values that do not vary: the mean, and NaN ends.
@@ -58,7 +67,7 @@ def paired_difference(treated: ArrayLike, baseline: ArrayLike, confidence: float
     estimate = interval(difference, scale, confidence)
     if np.isnan(estimate.low):
         return Difference(*estimate, p=np.nan)
-    t = abs(estimate.mean) / standard_error(difference)
+    t = abs(estimate.value) / standard_error(difference)
     return Difference(*estimate, p=float(2 * special.stdtr(len(difference) - 1, -t)))
 
 
@@ -74,14 +83,6 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-class Estimate(NamedTuple):
-    """A figure with the ends of its confidence interval; NaN ends where the numbers support none."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Counts(NamedTuple):
     """What McNemar's test saw: images that only one of two classifiers got right, and p of "neither is better"."""
 
@@ -90,7 +91,7 @@ class Counts(NamedTuple):
     p: float
 
 
-def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0) -> Estimate:
     """Mean and bootstrap-t interval (Efron & Tibshirani 1993, ch. 12) of independent values, float [n].
 
     The percentile and BCa intervals are too short for the five or ten seeds of a table's row; this one is not,
@@ -100,7 +101,7 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     """
     sample = vector(values)
     if len(sample) < 4 or sample.std(ddof=1) <= ROUNDING * magnitude(sample):
-        return Interval(float(sample.mean()) if len(sample) else np.nan, np.nan, np.nan)
+        return Estimate(float(sample.mean()) if len(sample) else np.nan, np.nan, np.nan)
     drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample)))
     errors = standard_error(drawn)
     off = drawn.mean(1) - sample.mean()
@@ -108,8 +109,8 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     t = np.where(varied, off / np.where(varied, errors, 1), np.copysign(np.inf, off))
     low, high = np.quantile(t, [(1 + confidence) / 2, (1 - confidence) / 2], method="inverted_cdf")
     if not np.isfinite([low, high]).all():
-        return Interval(float(sample.mean()), np.nan, np.nan)
-    return Interval(float(sample.mean()), *(float(sample.mean() - end * standard_error(sample)) for end in (low, high)))
+        return Estimate(float(sample.mean()), np.nan, np.nan)
+    return Estimate(float(sample.mean()), *(float(sample.mean() - end * standard_error(sample)) for end in (low, high)))
 
 
 def mcnemar_test(treated: ArrayLike, baseline: ArrayLike) -> Counts:
@@ -216,7 +217,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Es
     if x.shape != y.shape:
         raise ValueError(f"pairs need equal lengths, got {len(x)} and {len(y)}")
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Estimate(np.nan, np.nan, np.nan)
+        return UNKNOWN
     value = float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
     if len(x) < 5 or np.isclose(abs(value), 1):
         return Estimate(value, np.nan, np.nan)
@@ -262,15 +263,15 @@ def _inverse(counts: NDArray[np.float64], accuracies: NDArray[np.float64], wante
     return float(np.exp(np.interp(-np.log(max(1 - wanted, 1e-9)), -error, np.log(counts))))
 
 
-def interval(sample: NDArray[np.float64], scale: float, confidence: float) -> Interval:
+def interval(sample: NDArray[np.float64], scale: float, confidence: float) -> Estimate:
     """The t interval of float [n]; `scale` is the magnitude of what was subtracted to get the sample."""
     if not len(sample):
-        return Interval(np.nan, np.nan, np.nan)
+        return UNKNOWN
     mean = float(sample.mean())
     if len(sample) == 1 or sample.std(ddof=1) <= ROUNDING * scale:
-        return Interval(mean, np.nan, np.nan)
+        return Estimate(mean, np.nan, np.nan)
     reach = float(special.stdtrit(len(sample) - 1, (1 + confidence) / 2) * standard_error(sample))
-    return Interval(mean, mean - reach, mean + reach)
+    return Estimate(mean, mean - reach, mean + reach)
 
 
 def standard_error(samples: NDArray[np.float64]) -> NDArray[np.float64]:

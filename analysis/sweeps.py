@@ -17,14 +17,12 @@ table for the amounts and one for the shares, where there are cells of them:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from analysis import accuracy_table, pages, statistics, tables
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import Axes, Figure, pd, sns
 from analysis.pages import Section
-from analysis.runs import Source
-from analysis.tables import Table, with_interval
+from analysis.tables import Table, interval_in
 from harness import cli
 
 SWEEPS = {"amount": r"([\d.e+-]+)x", "share": r"share=([\d.e+-]+)"}
@@ -38,16 +36,6 @@ MISSING = (
     "no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the comparison's other "
     "flags, adds them"
 )
-
-
-def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-    """Print the gain by the amount of synthetic images and by their share; write both as md, csv and tex, and a plot.
-
-    Args:
-        source: where the cells are read
-        out: folder for the files
-    """
-    pages.show(sections(source.cells()), out, MISSING)
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -110,20 +98,14 @@ def swept(placed: pd.DataFrame, sweep: str) -> pd.Series:
 
 def row(pairs: pd.DataFrame, n_real: int, method: str, sweep: str, value: float, whole: bool) -> dict[str, object]:
     """What is said of one value of a sweep, from its rows of `accuracy_table.pairs`."""
-    accuracy = statistics.mean_interval(pairs["augmented_percent"])
-    gain = statistics.paired_difference(pairs["augmented_percent"], pairs["baseline_percent"])
     return {
         "n_real": n_real,
         "method": method,
         sweep: value,
         "whole": whole,
         "num_seeds": len(pairs),
-        "accuracy_percent": accuracy.mean,
-        "accuracy_low_percent": accuracy.low,
-        "accuracy_high_percent": accuracy.high,
-        "gain_points": gain.mean,
-        "gain_low_points": gain.low,
-        "gain_high_points": gain.high,
+        **statistics.columns(statistics.mean_interval(pairs["augmented_percent"]), "accuracy", "percent"),
+        **statistics.columns(accuracy_table.gain_of(pairs), "gain", "points"),
         "run_ids": " ".join(pairs["run_id"]),
     }
 
@@ -180,8 +162,8 @@ def shown(table: pd.DataFrame, sweep: str, under: Sequence[str]) -> Table:
                 place,
                 *([f"{round(row['amount'] * row['n_real']):,}"] if sweep == "amount" else []),
                 str(row["num_seeds"]),
-                with_interval(row["accuracy_percent"], row["accuracy_low_percent"], row["accuracy_high_percent"]),
-                with_interval(row["gain_points"], row["gain_low_points"], row["gain_high_points"], "+z.2f"),
+                interval_in(row, "accuracy", "percent"),
+                interval_in(row, "gain", "points", "+z.2f"),
             ]
         )
     return Table(HEADINGS[sweep], texts, notes=under, group="n_real")
@@ -222,6 +204,8 @@ def draw(panel: Axes, table: pd.DataFrame, sweep: str, colours: dict[str, tuple[
         panel.set_xticks(values, [f"{value:g}" for value in values])
         panel.xaxis.set_minor_locator(NullLocator())
 
+
+main = pages.script(sections, MISSING, __doc__)
 
 if __name__ == "__main__":
     cli.main(main)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.lazily import pd, tabulate
 from harness.errors import InputError
@@ -121,6 +122,11 @@ def with_interval(mean: float, low: float, high: float, style: str = "z.2f") -> 
     """A mean with its interval, such as 98.45 [98.11, 98.79]; without it where that is NaN."""
     text = number(mean, style)
     return text if math.isnan(mean) or math.isnan(low) else f"{text} [{low:{style}}, {high:{style}}]"
+
+
+def interval_in(row: Mapping[Any, Any], name: str, unit: str, style: str = "z.2f") -> str:
+    """What `statistics.columns` has put into a row, as `with_interval`."""
+    return with_interval(*(row[f"{name}{end}_{unit}"] for end in ("", "_low", "_high")), style=style)
 
 
 def seeds(numbers: Iterable[int]) -> str:

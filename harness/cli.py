@@ -120,12 +120,12 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
 def _grouped(helptext: str, settings: list[Any]) -> str:
     """A script's --help with its flags in groups: those of FIRST, then those of each class."""
     rows = [row.rstrip() for row in helptext.splitlines()]
-    if not settings or " options" not in rows:
+    titles = {name: title for each in settings for name, title in _titles(each)}
+    if "dataset" not in titles:
         return helptext
+    first = [name for name in FIRST if name in titles][:5]
     begin = rows.index(" options")
     end = rows.index("", begin)
-    titles = {name: title for each in settings for name, title in _titles(each)}
-    first = [name for name in FIRST if name in titles][:5]
     groups: dict[str, dict[str, list[str]]] = {"What matters first": {name: [] for name in first}}
     flag: list[str] = []
     for row in rows[begin + 2 : end]:

@@ -35,7 +35,7 @@ MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 def test_paired_difference_gives_the_values_published_for_students_sleep_data() -> None:
     difference = paired_difference(SECOND_DRUG, FIRST_DRUG)
-    assert difference.mean == pytest.approx(1.58, abs=1e-12)
+    assert difference.value == pytest.approx(1.58, abs=1e-12)
     assert difference.low == pytest.approx(0.7001142, abs=5e-8)
     assert difference.high == pytest.approx(2.4598858, abs=5e-8)
     assert difference.p == pytest.approx(0.002833, abs=5e-7)
@@ -43,9 +43,9 @@ def test_paired_difference_gives_the_values_published_for_students_sleep_data() 
 
 def test_paired_difference_gives_fishers_values_for_darwins_maize() -> None:
     difference = paired_difference(MAIZE, np.zeros(15))
-    assert difference.mean == pytest.approx(20.93, abs=5e-3)
+    assert difference.value == pytest.approx(20.93, abs=5e-3)
     t_at_95_percent = 2.145  # Fisher's table, 14 degrees of freedom
-    t = difference.mean / ((difference.high - difference.mean) / t_at_95_percent)
+    t = difference.value / ((difference.high - difference.value) / t_at_95_percent)
     assert t == pytest.approx(2.148, abs=2e-3)
     assert difference.p == pytest.approx(0.0497, abs=5e-5)
 
@@ -86,7 +86,7 @@ def test_pairing_removes_what_both_sides_of_a_pair_share() -> None:
 
 def test_exchanging_the_sides_mirrors_the_difference() -> None:
     forth, back = paired_difference(SECOND_DRUG, FIRST_DRUG), paired_difference(FIRST_DRUG, SECOND_DRUG)
-    assert back == pytest.approx((-forth.mean, -forth.high, -forth.low, forth.p))
+    assert back == pytest.approx((-forth.value, -forth.high, -forth.low, forth.p))
 
 
 def test_one_value_has_a_mean_and_claims_nothing_else() -> None:

@@ -73,8 +73,8 @@ def accelerator(timeout_s: float = 180.0) -> Accelerator:
     made = Accelerator(device_placement=False, kwargs_handlers=[group])
     check_world(os.environ, made.num_processes)
     del served  # the processes have found each other, and hold it themselves
-    if made.num_processes > 1:
-        _store().set(f"process/{made.process_index}", f"{os.getpid()}@{platform.node()}")
+    if made.num_processes > 1 and not _stores:
+        _open_store(made, timeout_s).set(f"process/{made.process_index}", f"{os.getpid()}@{platform.node()}")
     return made
 
 
@@ -178,6 +178,21 @@ def _fresh_store(timeout_s: float) -> TCPStore | None:
     return served
 
 
+_stores: list[TCPStore] = []
+"""The key-value store over which processes tell of their ends; none where there is one process."""
+
+
+def _open_store(accelerator: Accelerator, timeout_s: float) -> TCPStore:
+    """Have the main process serve a store, and all of them use it."""
+    host, limit = os.environ["MASTER_ADDR"], timedelta(seconds=timeout_s)
+    served = None
+    if accelerator.is_main_process:
+        served = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=limit)
+    port = broadcast_from_main(served.port if served else 0, accelerator)
+    _stores.append(served or TCPStore(host, port, is_master=False, timeout=limit))
+    return _stores[-1]
+
+
 # --- Who failed first ------------------------------------------------------------------------------------
 
 
@@ -199,7 +214,7 @@ def record_first_failure() -> Iterator[None]:
 def first_failure(error: BaseException) -> str:
     """Why the run fails: the reason of the process that failed first, with its rank where there are several."""
     reason = signals.reason(error)
-    if not torch.distributed.is_initialized():
+    if not _stores:
         return reason
     mine = f"rank {torch.distributed.get_rank()}: {reason}"
     heard: list[str] = []
@@ -212,7 +227,7 @@ def first_failure(error: BaseException) -> str:
 def _first(error: BaseException, mine: str) -> str:
     """Enter this process's reason, unless another process was first: the first one's."""
     try:
-        store = _store()
+        store = _stores[-1]
         if not store.check(["failure"]) and isinstance(error, RuntimeError | SystemExit):
             mine = _lost() or mine  # what a process sees of another one's end
         return store.compare_set("failure", "", mine).decode()
@@ -225,7 +240,7 @@ def _lost() -> str | None:
     until = time.monotonic() + 1  # its end may be a moment later than its connections'
     while time.monotonic() < until:
         for rank in range(torch.distributed.get_world_size()):
-            number, _, host = _store().get(f"process/{rank}").decode().partition("@")
+            number, _, host = _stores[-1].get(f"process/{rank}").decode().partition("@")
             if host == platform.node() and not _alive(int(number)):
                 return f"rank {rank} (process {number} on {host}) is gone: killed, or out of memory"
         time.sleep(0.1)
@@ -237,8 +252,3 @@ def _alive(number: int) -> bool:
         return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _store() -> Any:
-    """The key-value store over which the processes have found each other."""
-    return torch.distributed.distributed_c10d._get_default_store()

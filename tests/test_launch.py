@@ -88,7 +88,7 @@ def test_a_signal_ends_all_processes_with_a_checkpoint(world: int, number: signa
     assert len(checkpoints(folder)) == 1
     status, reason = soak.closing(folder)
     assert status == "KILLED"
-    assert reason.endswith(f"stopped by {number.name}")
+    assert reason == f"stopped by {number.name}"
 
 
 def test_a_signal_to_one_process_of_two_stops_both(folder: Path) -> None:

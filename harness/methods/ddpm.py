@@ -310,7 +310,11 @@ class DDPM(nn.Module):
         self.wrapped, self.optimizers = [accelerator.prepare(self.net)], [accelerator.prepare(optimizer)]
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """One step of Algorithm 1 with the loss of eq. 14."""
+        """One step of Ho 2020's Algorithm 1, with the simple loss of its eq. 14.
+
+        Three things depart from it: t is stratified over the batch (as in Kingma 2021, arXiv:2107.00630),
+        some labels are hidden for guidance (Ho & Salimans 2022), and the loss is a mean over pixels, not a sum.
+        """
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
         metrics = accumulate_gradients(self.accelerator, self.wrapped[0], batch, self._loss)

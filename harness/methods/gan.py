@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Hyperparameters of the GAN; a step is one update of the critic."""
+    """Hyperparameters of the GAN. A step is a batch of real images, as everywhere: one update of the critic."""
 
     steps: Count = 10_000
-    """critic steps; training ends here or at `epochs`, whichever comes first"""
+    """batches of real images, each an update of the critic; training ends here or at `epochs`, whichever comes first"""
     epochs: Positive = searched(100.0, low=5.0, high=500.0, log=True)
     """passes over the real images; training ends here or at `steps`, whichever comes first"""
     batch_size: Count = 64
-    """real images per critic step, over all processes"""
+    """real images per step, over all processes"""
     loss: Literal["vanilla", "wgan", "wgan-gp"] = searched("wgan-gp", choices=("vanilla", "wgan", "wgan-gp"))
     """vanilla: non-saturating; wgan: clipped weights; wgan-gp: gradient penalty"""
     critic_steps: Count = searched(2, low=1, high=5)
-    """critic steps per generator step (n_critic)"""
+    """steps from one update of the generator to the next (n_critic)"""
     latent_size: Units = 64
     """dimensions of z"""
     hidden_channels: Annotated[int, Within(int, 16, most=4096, step=16)] = 64

@@ -216,7 +216,8 @@ def first_failure(error: BaseException) -> str:
     reason = signals.reason(error)
     if not _stores:
         return reason
-    mine = f"rank {torch.distributed.get_rank()}: {reason}"
+    # Whoever got a signal, it is everybody's.
+    mine = reason if isinstance(error, signals.Killed) else f"rank {torch.distributed.get_rank()}: {reason}"
     heard: list[str] = []
     asking = threading.Thread(target=lambda: heard.append(_first(error, mine)), daemon=True)
     asking.start()

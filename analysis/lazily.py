@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
     import seaborn as sns
+    from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from scipy import special, stats
     from tabulate import tabulate
 
-    from analysis import study_plots, study_reading
     from harness.studies import confirmation, storages
 else:
 
@@ -39,12 +39,11 @@ else:
         def __call__(self, *arguments: Any, **named: Any) -> Any:
             return self._found()(*arguments, **named)
 
-    np, pd, sns, optuna = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna"))
+    np, pd, sns, optuna, plt = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna", "matplotlib.pyplot"))
     special, stats = map(_Lazy, ("scipy.special", "scipy.stats"))
     Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
-    study_plots, study_reading = map(_Lazy, ("analysis.study_plots", "analysis.study_reading"))
     confirmation, storages = map(_Lazy, ("harness.studies.confirmation", "harness.studies.storages"))
     Axes = ArrayLike = NDArray = Any  # for annotations alone
 
-__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "sns", "special",
-           "stats", "storages", "study_plots", "study_reading", "tabulate"]  # fmt: skip
+__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "plt", "sns",
+           "special", "stats", "storages", "tabulate"]  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from analysis import tables
@@ -20,11 +20,10 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
 th, td { padding: .2rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
          white-space: nowrap; }
-.trials td:last-child { white-space: normal; min-width: 16rem; }
 th { border-bottom: 2px solid #999; } .right { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; } figure { margin: 0; } figcaption { color: #555; }
 td.words { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
-tr.best { background: #eef5fb; font-weight: 600; } :target { background: #fff3c4; }
+:target { background: #fff3c4; }
 """
 DPI = 150
 # The policy keeps the page from asking the network for anything, whatever names and reasons the runs hold.
@@ -92,15 +91,21 @@ def script(
     return main
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """The file's text; `title` is plain text, the parts are HTML."""
+def html(title: str, sections: Iterable[Section], folder: Path) -> str:
+    """The text of the file; the sections are written to the folder already. `title` is plain text."""
+    parts: list[str] = []
+    for section in sections:
+        parts += [f"<h2>{escape(section.title)}</h2>", *map(paragraph, section.words)]
+        for table, _ in section.tables.values():
+            parts += [table.html(), *map(paragraph, table.notes)]
+        parts += [picture(folder / f"{name}.png", section.title, of) for name, (_, of) in section.pictures.items()]
     return "\n".join(
         [
             "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">',
             f"<style>{STYLE}</style></head><body>",
-            f"<h1>{html.escape(title)}</h1>",
+            f"<h1>{escape(title)}</h1>",
             *parts,
             "</body></html>",
             "",
@@ -108,16 +113,12 @@ def page(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def heading(text: str) -> str:
-    return f"<h2>{html.escape(text)}</h2>"
-
-
 def paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{escape(text)}</p>"
 
 
 def picture(path: Path, title: str, words: str) -> str:
     """A PNG file inside the page."""
     data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}\n<figcaption>{html.escape(words)}</figcaption></figure>"
+    image = f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}\n<figcaption>{escape(words)}</figcaption></figure>"

@@ -60,12 +60,16 @@ def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: P
     else:
         cells = source.cells()
     folder(out)
-    shown = list(sections(cells, source, besides, out))
+    ids = set(_ids(cells))
+    shown = [
+        replace(part, tables={name: (_linked(table, ids), numbers) for name, (table, numbers) in part.tables.items()})
+        for part in sections(cells, source, besides, out)
+    ]
     for section in shown:
         section.write(out)
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
     (out / "report.md").write_text(_markdown(title, shown), encoding="utf-8")
-    (out / "report.html").write_text(_html(title, shown, out, set(_ids(cells))), encoding="utf-8")
+    (out / "report.html").write_text(pages.html(title, shown, out), encoding="utf-8")
     print(out / "report.html")
 
 
@@ -129,16 +133,6 @@ def _linked(table: Table, ids: set[str]) -> Table:
     places = [list(table.headings).index(name) for name in ("n_real", "method")]
     wanted = ["-".join(row[place].replace(",", "").split(" ")[0] for place in places) for row in table.rows]
     return replace(table, links=[name if name in ids else "" for name in wanted])
-
-
-def _html(title: str, shown: Sequence[Section], out: Path, ids: set[str]) -> str:
-    parts: list[str] = []
-    for section in shown:
-        parts += [pages.heading(section.title), *map(pages.paragraph, section.words)]
-        for table, _ in section.tables.values():
-            parts += [_linked(table, ids).html(), *map(pages.paragraph, table.notes)]
-        parts += [pages.picture(out / f"{name}.png", section.title, of) for name, (_, of) in section.pictures.items()]
-    return pages.page(title, parts)
 
 
 def _markdown(title: str, shown: Sequence[Section]) -> str:

@@ -36,7 +36,8 @@ class Table:
     def markdown(self) -> str:
         """Aligned, with its notes."""
         align = ["left" if heading in self.left else "right" for heading in self.headings]
-        body = tabulate(self.rows, self.headings, "pipe", disable_numparse=True, colalign=align)
+        rows = [[text.replace("|", "\\|") for text in row] for row in self.rows]
+        body = tabulate(rows, self.headings, "pipe", disable_numparse=True, colalign=align)
         return "\n\n".join([body, *self.notes]) + "\n"
 
     def latex(self) -> str:

@@ -42,7 +42,7 @@ class Scoring:
     """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
     judge_steps: Count | None = None
     """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
-    default 1,400 of 256 images, in colour 3,600 of 128"""
+    default 1,400 of 256 images, in colour 1,600"""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_the_judge_of_photographs_is_worth_its_name(tmp_path: Path) -> None:
     dataset = datasets.load(f"folder:{tmp_path}")
     judge = judging.train_judge(dataset, None)
     found = classifier.scores(classifier.predict(judge, dataset.test.images), dataset.test.labels, 10)
-    assert found["accuracy"] > 0.82  # 0.835; a network made for digits has 0.669
+    assert found["accuracy"] > 0.85  # 0.86; a network made for digits has 0.669
 
 
 def test_all_arms_of_a_seed_start_from_the_same_weights() -> None:

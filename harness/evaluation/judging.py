@@ -40,7 +40,7 @@ def weights_digest(model: nn.Module) -> str:
 def judge_config(dataset: Dataset, steps: int | None) -> classifier.Config:
     """The judge's size and training, by the images' colours; of so many steps."""
     if dataset.train.shape[0] > 1:
-        config = classifier.Config(steps=steps or 3600, batch_size=128, augment=True)
+        config = classifier.Config(steps=steps or 1600, augment=True)
     else:
         config = classifier.Config(steps=steps or 1400)
     return classifier.with_size(config, dataset.image_shape)

@@ -17,7 +17,7 @@ from servers import TrackingServer
 from small_tasks import makes_a_run
 
 from harness import tracking
-from harness.engine import engines
+from harness.engine import opening
 from harness.engine.tasks import Task
 from harness.engine.workers import WorkerSettings
 
@@ -36,7 +36,7 @@ def main() -> None:
             began, used = time.perf_counter(), time.process_time()
             log = Path(folder) / "server.log"
             before = len(log.read_text())
-            with engines.open_engine(WorkerSettings(workers=arguments.workers)) as workers:
+            with opening.open_engine(WorkerSettings(workers=arguments.workers)) as workers:
                 for number in range(arguments.cells):
                     workers.submit(f"cell {number}", Task(makes_a_run, (number, parent.id, server.uri)))
                 states = Counter(ending.state for _, ending in workers.endings(lambda *_: False))

@@ -18,7 +18,7 @@ import pytest
 from distributed import Client
 from small_tasks import adds, asks, dies, holds, is_overtaken, raises, waits_for_its_end
 
-from harness.engine import cluster, engines
+from harness.engine import cluster, engines, opening
 from harness.engine.engines import Engine
 from harness.engine.tasks import Ending, Task
 from harness.engine.workers import WorkerSettings
@@ -74,7 +74,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> O
         own: dict[str, Any] = {"cluster": request.getfixturevalue("elsewhere")}
     else:
         own = {"workers": 1 if request.param == "in order" else 2}
-    return lambda **more: engines.open_engine(WorkerSettings(**own | more))
+    return lambda **more: opening.open_engine(WorkerSettings(**own | more))
 
 
 def endings(workers: Engine, hear: engines.Hear = lambda *_: False) -> dict[str, Ending]:
@@ -186,7 +186,7 @@ def test_a_slot_has_its_device(
     settings.check()
     held = tmp_path / "held"
     held.mkdir()
-    with engines.open_engine(settings) as workers:
+    with opening.open_engine(settings) as workers:
         for name in range(number):
             workers.submit(str(name), Task(holds, (held, number), settings.processes_per_trial))
         found = endings(workers)
@@ -212,7 +212,7 @@ def test_another_user_of_this_machine_finds_no_door() -> None:
     """But one on the loopback, where Dask would show its pages, and nothing is behind it."""
     assert os.getuid() == 0, "another user can be tried by root alone"
     before = doors()
-    with engines.open_engine(WorkerSettings(workers=2)) as workers:
+    with opening.open_engine(WorkerSettings(workers=2)) as workers:
         workers.submit("only", Task(adds))
         endings(workers)
         opened = doors() - before
@@ -257,7 +257,7 @@ def test_one_process_of_a_folder_drives_a_study() -> None:
 
 
 def refused(settings: WorkerSettings) -> str:
-    with pytest.raises(InputError) as error, engines.open_engine(settings):
+    with pytest.raises(InputError) as error, opening.open_engine(settings):
         pass
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -278,7 +278,7 @@ def test_a_cluster_that_is_lost_is_said_and_its_tasks_end(tmp_path: Path, monkey
         scheduler[0].kill()
         return False
 
-    with started(tmp_path) as file, engines.open_engine(WorkerSettings(cluster=file)) as workers:
+    with started(tmp_path) as file, opening.open_engine(WorkerSettings(cluster=file)) as workers:
         workers.submit("only", Task(waits_for_its_end, (tmp_path,)))
         with pytest.raises(InputError, match=f"--cluster {file} is gone"):
             endings(workers, hear)
@@ -305,7 +305,7 @@ def test_a_worker_that_was_overtaken_ends_its_task_when_it_wakes(
 
     with started(tmp_path) as file:
         (second,) = processes.start(tmp_path, "dask", "worker", "--scheduler-file", file, *AT_WORK)
-        with engines.open_engine(WorkerSettings(cluster=file)) as workers:
+        with opening.open_engine(WorkerSettings(cluster=file)) as workers:
             workers.submit("cell", Task(is_overtaken, (tmp_path,)))
             try:
                 assert endings(workers, hear)["cell"].value == "done elsewhere"
@@ -372,7 +372,7 @@ def test_who_has_the_key_and_nobody_else_may_use_a_cluster_at_tls(
     flags = key(tmp_path / "tls")
     key(tmp_path / "other")
     with started(tmp_path, *flags) as file:
-        with engines.open_engine(WorkerSettings(cluster=file, tls=str(tmp_path / "tls"))) as workers:
+        with opening.open_engine(WorkerSettings(cluster=file, tls=str(tmp_path / "tls"))) as workers:
             workers.submit("only", Task(adds, (1, 2)))
             assert endings(workers)["only"].value == 3
         monkeypatch.setattr(cluster, "ANSWER_S", 2)
@@ -387,12 +387,12 @@ wait
 """
 DRIVER = """
 import sys
-from harness.engine import engines
+from harness.engine import opening
 from harness.engine.tasks import Task
 from harness.engine.workers import WorkerSettings
 from small_tasks import adds
 assert sys.argv[1::2] == ["--cluster", "--tls"]
-with engines.open_engine(WorkerSettings(cluster=sys.argv[2], tls=sys.argv[4])) as workers:
+with opening.open_engine(WorkerSettings(cluster=sys.argv[2], tls=sys.argv[4])) as workers:
     workers.submit("only", Task(adds, (workers.slots,)))
     print([ending.value for _, ending in workers.endings(lambda *_: False)])
 sys.exit(5)

@@ -47,21 +47,6 @@ def hold_driver_lock(what: str) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
-    """The engine that `settings` asks for. With the block the tasks that are under way end too, after their step.
-
-    Raises InputError for a cluster that does not answer or cannot do such tasks.
-    """
-    if settings.workers == 1 and not settings.cluster:
-        yield InOrder(settings)
-        return
-    from harness.engine import cluster
-
-    with cluster.open_cluster(settings) as found:
-        yield found
-
-
 def with_value(task: Task, needed: Ending) -> Task | Ending:
     """A task that knows the value of what it needs, or its ending where there is none."""
     if needed.state == "done":

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from harness import methods, numerics, tracking
 from harness.data import controls
 from harness.data.datasets import Dataset
-from harness.engine import engines
+from harness.engine import opening
 from harness.engine.engines import Engine, hold_driver_lock, with_progress_lines
 from harness.engine.tasks import Talk, Task
 from harness.errors import InputError
@@ -62,7 +62,7 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
              *identities.scoring_identity(plan))  # fmt: skip
     identity = identities.digest(*parts)
-    with engines.open_engine(plan) as workers, hold_driver_lock(f"comparison {plan.name} {identity[:8]}"):
+    with opening.open_engine(plan) as workers, hold_driver_lock(f"comparison {plan.name} {identity[:8]}"):
         parent = _parent(plan, hyperparameters, identity)
         with tracking.run(
             plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,

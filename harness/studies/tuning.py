@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 
 from harness import methods, spaces, tracking
-from harness.engine import engines
+from harness.engine import opening
 from harness.engine.engines import Engine, hold_driver_lock
 from harness.engine.tasks import Task
 from harness.errors import InputError
@@ -40,7 +40,7 @@ def tune(plan: Plan) -> None:
     """Run a study, or what is left of it, and hold its winner against the default."""
     definition = check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "studies")
-    with engines.open_engine(plan) as workers, hold_driver_lock(f"study {plan.study}"):
+    with opening.open_engine(plan) as workers, hold_driver_lock(f"study {plan.study}"):
         storage = storages.open_storage(plan.storage)
         storages.check_definition(plan.study, storage, definition)
         make_parent = partial(_make_parent, plan, definition)

@@ -31,7 +31,7 @@ ui: $(READY)
 dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies
 	$(BIN)/optuna-dashboard $(STORAGE) --host 127.0.0.1
 
-server: $(READY)  # for a team: passwords, PostgreSQL; MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator
+server: $(READY)  # for a team: MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator, HARNESS_DATABASE_URL its database
 	$(BIN)/python -m harness.tracking.server
 
 $(READY): pyproject.toml constraints.txt

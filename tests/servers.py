@@ -155,55 +155,76 @@ class Gate:
         self._server.server_close()
 
 
-class TeamServer:
-    """The team's server in a folder of its own, whose PostgreSQL can be stopped and started below it."""
+def postgres_programs() -> Path:
+    """The folder of initdb and pg_ctl, which Debian keeps out of PATH. Raises InputError where there is none."""
+    path = shutil.which("initdb") or max(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), default="")
+    if not path:
+        raise InputError("PostgreSQL is not installed: apt-get install postgresql")
+    return Path(path).resolve().parent
+
+
+class Postgres:
+    """A PostgreSQL cluster that asks for a password, on a socket in its own folder."""
 
     def __init__(self) -> None:
+        self.programs, self.password = postgres_programs(), secrets.token_hex(12)
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # a socket's path has 107 bytes at most
+        self.owner = None if os.geteuid() else "postgres"  # initdb refuses root
+        (self.folder / "password").write_text(self.password)
+        if self.owner:
+            shutil.chown(self.folder, self.owner)
+        self._run("initdb", "--username=harness", "--auth=scram-sha-256", f"--pwfile={self.folder}/password",
+                  "--encoding=UTF8", "--locale=C")  # fmt: skip
+        self.control("start", f"--options=-c listen_addresses='' -c unix_socket_directories='{self.folder}'")
+        self.url = f"postgresql://harness:{self.password}@/postgres?host={self.folder}"
+
+    def control(self, *arguments: str) -> None:
+        """`pg_ctl ARGUMENTS`: "restart" takes the options of "start"."""
+        self._run("pg_ctl", "--wait", f"--log={self.folder}/log", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [self.programs / program, f"--pgdata={self.folder}/data", *arguments]
+        subprocess.run(command, user=self.owner, group=self.owner, cwd="/", stdout=subprocess.DEVNULL, check=True)
+
+    def remove(self) -> None:
+        self.control("stop", "--mode=fast")
+        shutil.rmtree(self.folder)
+
+
+class TeamServer:
+    """The team's server in a folder of its own, on a database or on sqlite."""
+
+    def __init__(self, folder: Path, database: str = "") -> None:
         self.user, self.password = "anna", secrets.token_hex(12)  # what stands in this file stands in runs' diffs
-        # Open to all but in its parts: as root PostgreSQL is another user, who may not enter pytest's folders.
-        self.folder = Path(tempfile.mkdtemp(prefix="team-"))
-        self.folder.chmod(0o755)
+        self.folder, self.database = folder, database
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.log = self.folder / "server.log"
         self.credentials = {"MLFLOW_TRACKING_USERNAME": self.user, "MLFLOW_TRACKING_PASSWORD": self.password}
-        self._process: subprocess.Popen | None = None
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "server" / "postgres"
+        self.process: subprocess.Popen | None = None
 
     @property
     def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         """Returns when it answers."""
         with self.log.open("ab") as log:
             began = log.tell()
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "harness.tracking.server", "--port", str(self.port), "--workers", "1",
                  "--folder", "server"],
-                cwd=self.folder, env=environment(**self.credentials), stdout=log, stderr=log,
+                cwd=self.folder, env=environment(**self.credentials, HARNESS_DATABASE_URL=self.database),
+                stdout=log, stderr=log,
             )  # fmt: skip
         until = time.monotonic() + PATIENCE_S
         while f"{self.uri} answers" not in self.log.read_text()[began:]:
-            assert self._process.poll() is None, self.log.read_text()[-2000:]
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
             assert time.monotonic() < until, "the server did not start"
             time.sleep(0.2)
 
     def stop(self) -> int:
         """End it as a service manager does; returns the exit code."""
-        assert self._process
-        self._process.terminate()
-        return self._process.wait(60)
-
-    def remove(self) -> None:
-        if self._process and self._process.poll() is None:
-            self.stop()
-        shutil.rmtree(self.folder)
-
-    def database_url(self) -> str:
-        """For a client beside the server: its database, which needs no password of the folder's owner."""
-        sockets = (self.data / "postmaster.pid").read_text().splitlines()[4]
-        return f"postgresql+psycopg://harness@/postgres?host={sockets}"
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(60)

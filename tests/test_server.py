@@ -7,25 +7,35 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import sqlalchemy
 from processes import environment
-from servers import TeamServer, installed
+from servers import Postgres, TeamServer, installed, postgres_programs
 
 from harness import tracking
-from harness.tracking import postgres, shipping
+from harness.tracking import shipping
 
 METRICS = 500
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[TeamServer]:
-    installed(postgres.binaries)
-    server = TeamServer()
+def cluster() -> Iterator[Postgres]:
+    installed(postgres_programs)
+    cluster = Postgres()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
+    database = request.getfixturevalue("cluster").url if request.param == "postgresql" else ""
+    server = TeamServer(tmp_path_factory.mktemp("team"), database)
     server.start()
     yield server
-    server.remove()
+    server.stop()
 
 
 @pytest.fixture
@@ -88,12 +98,15 @@ def test_a_run_goes_through_it_with_its_artifacts(anna: TeamServer) -> None:
     assert list((anna.folder / "server" / "artifacts").rglob("note.txt"))
 
 
-def test_a_database_that_restarts_loses_nothing(anna: TeamServer, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("made", ["postgresql"], indirect=True)
+def test_a_database_that_restarts_loses_nothing(
+    anna: TeamServer, cluster: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
     with started(anna.uri) as run:
         expected = say(run, 0, 1200)
-        postgres.control(anna.data, "--mode", "immediate", "restart")  # as after a crash: it replays its own log
+        cluster.control("restart", "--mode=immediate")  # as after a crash: it replays its own log
         expected += say(run, 1200, 2000)
-        postgres.control(anna.data, "--mode", "fast", "restart")
+        cluster.control("restart", "--mode=fast")
         expected += say(run, 2000, 2100)
     assert history(anna.uri, run.id) == expected
     assert tracking.get_run(run.id, anna.uri)["status"] == "FINISHED"
@@ -117,13 +130,19 @@ sys.exit(any(os.wait()[1] for _ in range(runs)))
 """
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.long), "server"])
-def test_eight_runs_at_once_miss_nothing_and_meet_no_lock(anna: TeamServer, kind: str, tmp_path: Path) -> None:
-    """The sqlite store does not exist before: the eight make it."""
-    uri = {"sqlite": f"sqlite:///{tmp_path}/mlflow.db", "server": anna.uri}[kind]
+def test_eight_runs_at_once_miss_nothing_and_meet_no_lock(anna: TeamServer, tmp_path: Path) -> None:
+    write_as_eight(anna.uri, tmp_path, **anna.credentials)
+
+
+@pytest.mark.long
+def test_eight_runs_at_once_make_the_sqlite_store(tmp_path: Path) -> None:
+    write_as_eight(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+
+
+def write_as_eight(uri: str, folder: Path, **credentials: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WRITERS, uri, "8", str(METRICS)],
-        cwd=tmp_path, env=environment(**anna.credentials), capture_output=True, text=True, check=False,
+        cwd=folder, env=environment(**credentials), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     runs = tracking.read_runs("tags.number != ''", tracking_uri=uri)
@@ -133,9 +152,9 @@ def test_eight_runs_at_once_miss_nothing_and_meet_no_lock(anna: TeamServer, kind
         assert [step for step, *_ in history(uri, run_id)] == list(range(METRICS))
 
 
-def columns_with(url: str, secret: str) -> list[str]:
-    """The columns of a database, as TABLE.NAME, that hold a text somewhere."""
-    engine = sqlalchemy.create_engine(url)
+def rows_with(url: str, secret: str) -> list[str]:
+    """The rows of a PostgreSQL database that hold a text, each table's."""
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
         tables = sqlalchemy.inspect(connection).get_table_names()
         rows = {
@@ -151,7 +170,7 @@ def files_with(folder: Path, *secrets: str) -> list[str]:
     return [
         f"{path}: {secret}"
         for path in folder.rglob("*")
-        if path.is_file() and path.parts[len(folder.parts) :][:2] != ("server", "postgres")  # asked by SQL
+        if path.is_file()
         for secret in secrets
         if secret.encode() in path.read_bytes()
     ]
@@ -178,11 +197,16 @@ def test_a_secret_of_the_environment_or_the_address_is_kept_nowhere(server: Team
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     assert (folder / shipping.JOURNAL).exists()
     assert "ValueError" in done.stderr  # the exception itself is the caller's
-    found = files_with(tmp_path, server.password) + files_with(server.folder, server.password)
-    found += columns_with(server.database_url(), server.password)
+    hidden = [server.password, *([urlsplit(server.database).password] if server.database else [])]
+    found = files_with(tmp_path, *hidden) + files_with(server.folder, *hidden)
+    if server.database:
+        found += rows_with(server.database, server.password)
     assert not found, "\n".join(found)[:3000]
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if any(secret in command for secret in hidden)]
 
 
+@pytest.mark.parametrize("made", ["sqlite"], indirect=True)
 def test_it_says_in_a_line_what_it_needs(tmp_path: Path, server: TeamServer) -> None:
     def refused(*flags: str, **more: str) -> str:
         done = subprocess.run(
@@ -196,19 +220,30 @@ def test_it_says_in_a_line_what_it_needs(tmp_path: Path, server: TeamServer) -> 
     weak = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "password1234"}
     assert "not be MLflow's former default" in refused(**weak)
     assert f"port {server.port} cannot be used" in refused("--port", str(server.port), **server.credentials)
-    wrong = refused("--port", "0", **server.credentials, HARNESS_DATABASE_URL="mysql://a:hidden@b/c")
-    assert "HARNESS_DATABASE_URL must be postgresql:" in wrong
-    assert "hidden" not in wrong
+    for url, reason in {
+        "https://a:hidden@b/c": "HARNESS_DATABASE_URL must be a database's URL",
+        "a:hidden@b/c": "HARNESS_DATABASE_URL must be a database's URL",
+        "postgresql:///c?password=hidden": "such as postgresql://USER:PASSWORD@HOST/DATABASE",
+        "mysql://a:hidden@b/c": "mysql://b/c has a password in its address",
+        "postgresql://a:hidden@127.0.0.1:1/c": "postgresql+psycopg://a@127.0.0.1:1/c cannot be opened",
+        f"sqlite:///{tmp_path}": "is a folder",
+    }.items():
+        wrong = refused("--port", "0", **server.credentials, HARNESS_DATABASE_URL=url)
+        assert reason in wrong
+        assert "hidden" not in wrong
+    assert not list(tmp_path.iterdir())
     other = refused("--port", "0", "--folder", str(server.folder / "server"), **server.credentials)
-    assert "a server already runs on" in other
+    assert "a server already runs in" in other
 
 
 def test_it_ends_with_all_that_it_started(server: TeamServer) -> None:
-    key = server.folder / "server" / "secret_key"
-    assert (server.data / "postmaster.pid").exists()
-    assert key.stat().st_mode & 0o777 == 0o600
-    assert server.password not in (server.folder / "server" / "auth.ini").read_text()
+    assert server.process
+    started = psutil.Process(server.process.pid).children(recursive=True)
+    files = [path for path in (server.folder / "server").iterdir() if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert {"secret_key", "auth.ini"} <= {path.name for path in files}
     assert server.stop() == 143
-    assert not (server.data / "postmaster.pid").exists()
+    assert started
+    assert not [process for process in started if process.is_running()]
     with pytest.raises(OSError, match="refused"):
         answer(server.uri)

@@ -1,4 +1,4 @@
-"""python -m harness.tracking.server: MLflow for a team, with passwords, on PostgreSQL, artifacts through the server.
+"""python -m harness.tracking.server: MLflow for a team, with passwords, artifacts through the server.
 
 It listens on loopback; harness/tracking/README.md says what stands before it for TLS and a public address.
 """
@@ -7,6 +7,7 @@ import base64
 import contextlib
 import importlib.util
 import os
+import re
 import secrets
 import signal
 import socket
@@ -18,12 +19,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
-from harness import cli, signals
+from harness import cli, locks, signals
 from harness.bounds import Processes, Within
 from harness.errors import InputError
-from harness.tracking import postgres
+from harness.tracking import addresses
+from harness.tracking.redaction import redacted
 
 HOST = "127.0.0.1"
 Port = Annotated[int, Within(int, 0, most=65_535)]
@@ -45,24 +46,25 @@ def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("output
     """A tracking server for a team, until Ctrl-C or SIGTERM.
 
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD name its administrator, who is made at the first start.
+    HARNESS_DATABASE_URL is its database, by default an sqlite file in the folder.
 
     Args:
         port: on 127.0.0.1
         workers: processes that answer
-        folder: the database, the artifacts and the key of the server's forms
+        folder: the artifacts, the key of the server's forms, and the sqlite file
     """
     user, password = _credentials()
     _require_packages()
     _require_free(port)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        signals.raise_signals(),
-        _database(folder) as (url, secret),
-        _mlflow(folder, port, workers, url, secret) as process,
-    ):
-        _wait_until_it_answers(process, port, user, password)
-        print(f"http://{HOST}:{port} answers; user {user}, artifacts in {folder}/artifacts", flush=True)
-        raise InputError(f"the server ended by itself with code {process.wait()}")
+    url, secret = _database(folder)
+    os.umask(0o077)  # the key, and the hashes of passwords in sqlite's file, are nobody else's
+    with signals.raise_signals(), locks.held(folder / "lock") as lock:
+        if lock is None:
+            raise InputError(f"a server already runs in {folder}; end it, or give another --folder")
+        with _mlflow(folder, port, workers, url, secret) as process:
+            _wait_until_it_answers(process, port, user, password)
+            print(f"http://{HOST}:{port} answers; user {user}, artifacts in {folder}/artifacts", flush=True)
+            raise InputError(f"the server ended by itself with code {process.wait()}")
 
 
 def _credentials() -> tuple[str, str]:
@@ -77,9 +79,8 @@ def _credentials() -> tuple[str, str]:
 
 
 def _require_packages() -> None:
-    for module, package in {"flask_wtf": "mlflow[auth]", "psycopg": "psycopg[binary]"}.items():
-        if not importlib.util.find_spec(module):
-            raise InputError(f"the server needs {package}: pip install 'synthetic-gain[server]'")
+    if not importlib.util.find_spec("flask_wtf"):
+        raise InputError("the server needs mlflow[auth]: pip install 'synthetic-gain[server]'")
 
 
 def _require_free(port: int) -> None:
@@ -91,26 +92,30 @@ def _require_free(port: int) -> None:
             raise InputError(f"port {port} cannot be used ({error}); --port takes another") from error
 
 
-@contextlib.contextmanager
-def _database(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The database's URL without its password, and the password as a variable of libpq's."""
-    given = os.environ.get(DATABASE)
-    if given:
-        yield _without_password(given)
-        return
-    with postgres.running(folder / "postgres") as url:
-        yield url, {}
+def _database(folder: Path) -> tuple[str, dict[str, str]]:
+    """The database's URL without its password, and the password as a variable.
+
+    A URL is seen in lists of processes and in MLflow's log, a variable is not.
+    """
+    url = os.environ.get(DATABASE) or f"{addresses.SQLITE}{folder.absolute()}/mlflow.db"
+    if not re.match(rf"(sqlite|{'|'.join(addresses.DATABASES)})(\+\w+)?://", url) or "password=" in url:
+        raise InputError(f"{DATABASE} must be a database's URL, such as postgresql://USER:PASSWORD@HOST/DATABASE")
+    addresses.check(url)
+    url = re.sub("^postgresql:", "postgresql+psycopg:", url)
+    shown, secret = addresses.split_password(url)
+    if addresses.database_file(url) is None:
+        _require_answer(url, shown)
+    return shown, secret
 
 
-def _without_password(url: str) -> tuple[str, dict[str, str]]:
-    """A URL is seen in lists of processes and in MLflow's log, a variable is not."""
-    parts = urlsplit(url)
-    if not parts.scheme.startswith("postgres") or not parts.path.strip("/"):
-        raise InputError(f"{DATABASE} must be postgresql://USER:PASSWORD@HOST/DATABASE")
-    user, _, place = parts.netloc.rpartition("@")
-    name = user.partition(":")[0]
-    shown = parts._replace(scheme="postgresql+psycopg", netloc=f"{name}@{place}" if name else place).geturl()
-    return shown, {"PGPASSWORD": unquote(parts.password)} if parts.password else {}
+def _require_answer(url: str, shown: str) -> None:
+    """MLflow itself tries for minutes, and ends with a traceback."""
+    import sqlalchemy
+
+    try:
+        sqlalchemy.create_engine(url).connect().close()
+    except Exception as error:  # a driver that is missing, a database that is away or refuses
+        raise InputError(f"{DATABASE}: {shown} cannot be opened ({redacted(str(error).splitlines()[0])})") from error
 
 
 @contextlib.contextmanager
@@ -147,8 +152,8 @@ def _environment(settings: Path, key: str, secret: dict[str, str]) -> dict[str, 
 
 
 def _secret_key(path: Path) -> str:
-    """Made once, and readable by its owner alone: it signs the forms of every worker and of later starts."""
-    with contextlib.suppress(FileExistsError), open(path, "x", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+    """Made once: it signs the forms of every worker and of later starts."""
+    with contextlib.suppress(FileExistsError), path.open("x") as file:
         file.write(secrets.token_hex(32))
     return path.read_text()
 

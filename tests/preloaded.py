@@ -11,7 +11,7 @@ import torch
 import torch.nested
 import typeguard  # noqa: F401
 
-from experiments import benchmark, classifier, compare, generate, tune  # noqa: F401
+from experiments import classifier, compare, generate, tune  # noqa: F401
 from harness.runs import generators  # noqa: F401
 from harness.tracking import agent  # noqa: F401
 

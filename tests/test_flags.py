@@ -21,9 +21,9 @@ from harness import bounds, cli, methods, spaces
 from harness.tracking import __main__ as tracking
 from harness.tracking import server
 
-sys.path.append(str(ROOT / "experiments"))
+sys.path += [str(ROOT / "experiments"), str(ROOT / "experiments" / "benchmarks")]
 SCRIPTS: dict[str, Callable[..., Any]] = {
-    **{path.stem: importlib.import_module(path.stem).main for path in sorted((ROOT / "experiments").glob("*.py"))},
+    **{path.stem: importlib.import_module(path.stem).main for path in sorted((ROOT / "experiments").rglob("*.py"))},
     **{
         path.stem: importlib.import_module(f"analysis.{path.stem}").main
         for path in sorted((ROOT / "analysis").glob("*.py"))
@@ -118,7 +118,7 @@ def test_a_flag_takes_what_is_declared_and_nothing_else(
     assert not wrong
 
 
-@pytest.mark.parametrize("script", [path.stem for path in sorted((ROOT / "experiments").glob("*.py"))])
+@pytest.mark.parametrize("script", [path.stem for path in sorted((ROOT / "experiments").rglob("*.py"))])
 def test_help_shows_five_flags_first_and_no_flag_is_lost(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ def uses(path: Path, *packages: str) -> set[str]:
     return {name for name in imported(path) if name.startswith(tuple(f"{p}." for p in packages)) or name in packages}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=str)
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.py")), ids=str)
 def test_scripts_import_the_library_alone(path: Path) -> None:
     assert not uses(path, "analysis", "experiments")
 

@@ -21,7 +21,8 @@ PAGES = sorted(
 )
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
-COMMAND = re.compile(r"""(?:experiments/(\w+)\.py|-m analysis\.(\w+)|-m harness\.tracking (\w+))([^'";|]*)""")
+SCRIPT = r"experiments/(?:benchmarks/)?(\w+)\.py|-m analysis\.(\w+)|-m harness\.tracking (\w+)"
+COMMAND = re.compile(rf"""(?:{SCRIPT})([^'";|]*)""")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,6 +1,6 @@
 """Does the search pay? TPE with pruning against random search, on a cheap real objective, by device-seconds.
 
-    python experiments/benchmark_search.py --repeats 20
+    python experiments/benchmarks/search.py --repeats 20
 
 A VAE on 200 embedded digits, 200 steps, judged by its FID on the validation split: about a second a trial, twenty
 minutes in all on one core. The mark is the best tenth of all results of random search; what counts is the seconds of

@@ -1,8 +1,8 @@
 """How training scales: images/s with this many processes, and what the gradients of a step cost on a ring of many.
 
-    OMP_NUM_THREADS=1 python experiments/scaling.py --dataset mnist
+    OMP_NUM_THREADS=1 python experiments/benchmarks/scaling.py --dataset mnist
     OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 \\
-        experiments/scaling.py --dataset mnist
+        experiments/benchmarks/scaling.py --dataset mnist
 
 About a minute each on two CPU cores. Prints two tables and logs them as a run of the MLflow experiment
 `benchmarks`. The global batch is the same for any number of processes.

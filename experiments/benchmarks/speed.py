@@ -1,6 +1,6 @@
 """How fast the harness is: each part beside what one would write without it, and beside the machine itself.
 
-    python experiments/benchmark.py --dataset mnist
+    python experiments/benchmarks/speed.py --dataset mnist
 
 About four minutes on two CPU cores, which should have nothing else to do. Prints a table, a row per pair,
 and logs it as a run of the MLflow experiment `benchmarks`. The two sides of a pair work in turns, a block

@@ -77,7 +77,7 @@ def run_classifier(
         | ({"generator_commit": arm.commit} if arm.commit else {})
         | ({"variant": arm.variant} if arm.variant else {})
         | dict(tags or {}),
-        params=records.params(model.config, settings, dataset, accelerator),
+        params={"arm": arm.title} | records.params(model.config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,

@@ -98,7 +98,7 @@ def run_generator(
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
         | dict(tags or {}),
-        params=records.params(config, settings, dataset, accelerator),
+        params={"method": method} | records.params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,

@@ -20,10 +20,11 @@ from harness import locks
 from harness.errors import InputError
 from harness.tracking import answers, journal, local, stores
 from harness.tracking.calls import ANSWER, ASK, BELL, LOCK, place
+from harness.tracking.experiments import Gone
 from harness.tracking.journal import Journal
 from harness.tracking.local import AGENT_JOURNAL, HEARTBEAT_S, JOURNAL, SENT, Sent
 from harness.tracking.redaction import redacted
-from harness.tracking.shipping import Gone, close_dead, ship, show_life
+from harness.tracking.shipping import close_dead, ship, show_life
 from harness.tracking.system import Monitors
 
 TICK_S = 0.1

@@ -14,8 +14,8 @@ from harness.errors import InputError
 from harness.outputs import OUTPUTS
 from harness.tracking import local
 from harness.tracking.addresses import exists, without_password
+from harness.tracking.experiments import deleted
 from harness.tracking.searching import Search, experiments_of, row
-from harness.tracking.shipping import deleted
 from harness.tracking.stores import UNKNOWN, Failure, is_refusal
 
 CACHE = OUTPUTS / "cache" / "runs"

@@ -14,10 +14,11 @@ from harness import locks
 from harness.errors import InputError
 from harness.tracking import local
 from harness.tracking.addresses import default_uri, same, without_password
+from harness.tracking.experiments import Gone
 from harness.tracking.local import SENT
 from harness.tracking.reading import read_runs
 from harness.tracking.redaction import redacted
-from harness.tracking.shipping import FOLDER_TAG, Gone, close_dead, say_late, ship
+from harness.tracking.shipping import FOLDER_TAG, close_dead, say_late, ship
 from harness.tracking.stores import client
 
 WAIT_S = 10.0  # for an agent that is in the middle of a request

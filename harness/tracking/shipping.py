@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
 from harness.errors import InputError
-from harness.tracking import journal, local, models, registry
-from harness.tracking.addresses import database_file, without_password
+from harness.tracking import experiments, journal, local, models, registry
+from harness.tracking.addresses import without_password
+from harness.tracking.experiments import Gone
 from harness.tracking.journal import Record
 from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, RUNS, Sent
 from harness.tracking.redaction import redacted
@@ -37,10 +38,6 @@ REFERENCES = ("samples_run", "trained_by")
 
 class Away(Exception):
     """The store does not answer."""
-
-
-class Gone(Exception):
-    """The store has a run no more, or will not have it: nothing of it can be sent."""
 
 
 def ship(folder: Path, store: MlflowClient) -> None:
@@ -260,7 +257,7 @@ def _made(folder: Path, store: MlflowClient) -> str:
     try:
         if "of" in begun:
             return store.get_run(_parent(begun["of"], store)).info.run_id
-        experiment = _experiment(begun["experiment"], store)
+        experiment = experiments.find_or_make(begun["experiment"], store)
         known = store.search_runs(
             [experiment.experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL, max_results=1
         )
@@ -287,37 +284,6 @@ def _parent(run: str, store: MlflowClient) -> str:
     if (folder / JOURNAL).exists() and not (sent := Sent.read(folder)).run_id:
         _make(folder, store, sent)
     return local.in_the_store(run)
-
-
-def _experiment(name: str, store: MlflowClient) -> Experiment:
-    """An experiment, made where there is none. Raises Gone for a deleted one, with what restores it."""
-    known = store.get_experiment_by_name(name)
-    if known is None:
-        # A server chooses the place of artifacts; for a bare database it stands beside the database.
-        file = database_file(str(store.tracking_uri))
-        place = (file.absolute().parent / "artifacts" / _folder_name(name)).as_uri() if file else None
-        try:
-            known = store.get_experiment(store.create_experiment(name, place))
-        except MlflowException:  # another process was first
-            known = store.get_experiment_by_name(name)
-            if known is None:
-                raise
-    if known.lifecycle_stage != "active":
-        raise Gone(deleted(known))
-    return known
-
-
-def deleted(experiment: Experiment) -> str:
-    """What is said of an experiment that was deleted in the UI."""
-    return (
-        f"the experiment {experiment.name!r} was deleted; to have it back: mlflow experiments restore "
-        f"--experiment-id {experiment.experiment_id}, or give another --experiment-name"
-    )
-
-
-def _folder_name(name: str) -> str:
-    """A name as one folder, whatever stands in it."""
-    return re.sub(r"[^\w \-.]+", "-", name).strip(". ") or "experiment"
 
 
 # --- Signs of life --------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""MLflow's experiments: the lists in which its UI shows runs of one kind."""
+
+import re
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+
+from harness.tracking.addresses import database_file
+
+KIND = "mlflow.experimentKind", "custom_model_development"
+"""By which MLflow's UI opens an experiment on its runs, not on the traces of agents."""
+DESCRIPTION = "mlflow.note.content"
+DESCRIPTIONS = {
+    "generators": """
+        A run is one generator: trained, sampled, scored. `samples/conditional_accuracy` says whether it draws what it
+        is asked for, `validation/cas` what a classifier learns of its samples alone, `test/quality/…` beside
+        `test/floor/…` how they lie beside real images, `cost/…` what it took. Group by `method` and `n_real` to see
+        seeds together.""",
+    "classifiers": """
+        A run is one classifier that saw real images and an arm's: `test/accuracy`. The judges, which saw all real
+        images, are here too.""",
+    "comparisons": """
+        A run is a comparison; its cells, a classifier each, are under it. Its table is among its artifacts, once
+        `python -m analysis.accuracy_table` has made it.""",
+    "studies": """
+        A run is a study of one method's hyperparameters; its trials are under it, their hyperparameters as params.
+        `python -m analysis.studies` makes its page.""",
+    "benchmarks": "A run is a benchmark: medians, extremes and each turn of what was measured.",
+}
+
+
+class Gone(Exception):
+    """The store has a run no more, or will not have it: nothing of it can be sent."""
+
+
+def find_or_make(name: str, store: MlflowClient) -> Experiment:
+    """An experiment, made where there is none. Raises Gone for a deleted one, with what restores it."""
+    known = store.get_experiment_by_name(name)
+    if known is None:
+        # A server chooses the place of artifacts; for a bare database it stands beside the database.
+        file = database_file(str(store.tracking_uri))
+        place = (file.absolute().parent / "artifacts" / _folder_name(name)).as_uri() if file else None
+        try:
+            known = store.get_experiment(store.create_experiment(name, place, _tags(name)))
+        except MlflowException:  # another process was first
+            known = store.get_experiment_by_name(name)
+            if known is None:
+                raise
+    if known.lifecycle_stage != "active":
+        raise Gone(deleted(known))
+    return known
+
+
+def deleted(experiment: Experiment) -> str:
+    """What is said of an experiment that was deleted in the UI."""
+    return (
+        f"the experiment {experiment.name!r} was deleted; to have it back: mlflow experiments restore "
+        f"--experiment-id {experiment.experiment_id}, or give another --experiment-name"
+    )
+
+
+def _folder_name(name: str) -> str:
+    """A name as one folder, whatever stands in it."""
+    return re.sub(r"[^\w \-.]+", "-", name).strip(". ") or "experiment"
+
+
+def _tags(name: str) -> dict[str, str]:
+    described = {DESCRIPTION: " ".join(DESCRIPTIONS[name].split())} if name in DESCRIPTIONS else {}
+    return dict([KIND]) | described

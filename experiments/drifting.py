@@ -2,7 +2,7 @@
 
     accelerate launch experiments/drifting.py --dataset mnist
 
-FIGURES
+With 1,000 images, 3 minutes of one core's time in training (float32, AVX2; 8 minutes of a shared core).
 """
 
 from harness import cli, tracking

@@ -9,6 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check soak ui dashboard server
 demo: $(READY)
 	$(BIN)/python experiments/compare.py --dataset digits --n-real 200 --seeds 3 --num-synthetic 2000 --name demo \
+		--methods ddpm gan vae \
 		--classifier.steps 200 --ddpm.steps 800 --vae.steps 1500 --gan.steps 1500
 	$(BIN)/python -m analysis.accuracy_table
 

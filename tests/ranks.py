@@ -25,6 +25,7 @@ STEPS, BATCH = 7, 24
 VARIANTS: dict[str, dict[str, Any]] = {
     "ddpm": {"hidden_channels": 16, "num_steps": 50, "sampler_steps": 3},
     "vae": {},
+    "drifting": {"samples_per_image": 2},
     "gan": {"loss": "wgan-gp", "critic_steps": 2},
     "gan vanilla": {"loss": "vanilla", "critic_steps": 2},
     "gan wgan": {"loss": "wgan", "critic_steps": 2},

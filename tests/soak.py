@@ -37,6 +37,7 @@ OUTAGE_STEPS = 3000
 METHODS = {
     "ddpm": ["--num-steps", "50", "--hidden-channels", "16", "--sampler-steps", "4"],
     "vae": [],
+    "drifting": [],
     "gan": ["--loss", "wgan-gp", "--critic-steps", "3"],
 }
 URI = "sqlite:///outputs/mlflow.db"

@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 VARIANTS = {
     "ddpm": {"steps": 300, "hidden_channels": 16, "num_steps": 50},
     "vae": {"steps": 60},
+    "drifting": {"steps": 60},
     "gan": {"steps": 60, "critic_steps": 2},
     "gan vanilla": {"steps": 60, "loss": "vanilla"},
     "gan wgan": {"steps": 60, "loss": "wgan"},
@@ -160,7 +161,7 @@ def test_wgan_clips_every_weight_of_the_critic() -> None:
 
 
 def test_unknown_methods_are_refused_with_the_known() -> None:
-    with pytest.raises(InputError, match="unknown method 'flow'; known are ddpm, gan, vae"):
+    with pytest.raises(InputError, match="unknown method 'flow'; known are ddpm, drifting, gan, vae"):
         methods.find("flow")
 
 

@@ -262,7 +262,7 @@ def _train(place: Path, study: str) -> int:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("flow",), "unknown method 'flow'; known are ddpm, gan, vae"),
+        (("flow",), "unknown method 'flow'; known are ddpm, drifting, gan, vae"),
         (("vae", "--objectives", "beauty"), "unknown objective 'beauty'; known are accuracy, cas"),
         (("vae", "--objectives", "cas", "cas"), "must be one, or two different ones"),
         (("vae", "--objectives", "cas", "fid", "--pruner", "median"), "--pruner median needs one objective"),

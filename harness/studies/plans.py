@@ -58,7 +58,7 @@ class StudyPlan(WorkerSettings):
     """A study."""
 
     method: tyro.conf.Positional[str] = ""
-    """ddpm, gan or vae: a file in harness/methods"""
+    """a generator: a file in harness/methods"""
     trials: Count = 24
     """trials in all; with more, the same command goes on"""
     objectives: tuple[str, ...] = ("accuracy",)

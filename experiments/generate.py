@@ -62,7 +62,7 @@ def generator(settings: Settings) -> Any:
     if not settings.run or settings.model:
         raise InputError("give one of --model, such as models:/ddpm@champion, and --run, a generator's run id")
     if inputs.look_up(settings.run, settings.tracking_uri).get("tags.kind") != "generator":
-        raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
+        raise InputError(f"run {settings.run} is not a generator's; experiments/ddpm.py and its like make them")
     return inputs.read(settings.run, "generator", settings.tracking_uri, exported.restore_generator)
 
 

@@ -37,7 +37,7 @@ class Settings(Single):
 def main(settings: Settings = Settings()) -> None:
     """Measure the first so many samples of a set, and as many real images."""
     if not settings.samples:
-        raise InputError("give --samples, the run id of a generator: experiments/ddpm.py, vae.py and gan.py print it")
+        raise InputError("give --samples, the run id of a generator: experiments/ddpm.py and its like print it")
     if settings.out.suffix != ".csv":
         raise InputError(f"--out {settings.out} must end in .csv")
     if not settings.numbers:

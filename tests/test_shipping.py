@@ -17,7 +17,7 @@ from servers import Gate, TrackingServer
 
 from harness import tracking
 from harness.errors import InputError
-from harness.tracking import inputs, journal, local, writing
+from harness.tracking import experiments, inputs, journal, local, writing
 
 
 @pytest.fixture(scope="module")
@@ -283,3 +283,11 @@ def test_no_secret_is_stored_or_said(
     for text in (password, quote(password, safe=""), token):
         assert not [p for p in places if p.is_file() and text.encode() in p.read_bytes()]
         assert text not in "".join(capfd.readouterr())
+
+
+def test_an_experiment_is_made_for_trainings_and_says_what_it_holds(server: TrackingServer) -> None:
+    store = tracking.client(server.uri)
+    made = [experiments.find_or_make(name, store) for name in ("studies", "of my own")]
+    assert [each.tags["mlflow.experimentKind"] for each in made] == ["custom_model_development"] * 2
+    assert "its trials are under it" in made[0].tags["mlflow.note.content"]
+    assert experiments.find_or_make("studies", store).experiment_id == made[0].experiment_id

@@ -33,7 +33,7 @@ def generator_in(folder: Path, model: str) -> Path:
     """The exported generator in a fetched model's folder. Raises InputError where it is no generator's."""
     known = Model.load(str(folder)).flavors.get("python_function", {})
     if known.get("loader_module") != LOADER:
-        raise InputError(f"{model} is not a generator's; experiments/ddpm.py, vae.py and gan.py make them")
+        raise InputError(f"{model} is not a generator's; experiments/ddpm.py and its like make them")
     return folder / known["data"]
 
 

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from harness.tracking.addresses import database_file
 
 KIND = "mlflow.experimentKind", "custom_model_development"
-"""By which MLflow's UI opens an experiment on its runs, not on the traces of agents."""
+"""What MLflow's UI notes an experiment to be for. Its menu leads with agents all the same (3.17), until it is switched."""
 DESCRIPTION = "mlflow.note.content"
 DESCRIPTIONS = {
     "generators": """

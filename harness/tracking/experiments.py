@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from harness.tracking.addresses import database_file
 
 KIND = "mlflow.experimentKind", "custom_model_development"
-"""What MLflow's UI notes an experiment to be for. Its menu leads with agents all the same (3.17), until it is switched."""
+"""What MLflow's UI takes an experiment to be for. Its menu (3.17) leads with agents all the same."""
 DESCRIPTION = "mlflow.note.content"
 DESCRIPTIONS = {
     "generators": """

@@ -107,7 +107,11 @@ def _serve(folder: Path, store: str, port: int) -> None:
 
 
 class Gate:
-    """A way to a server that can be made bad: `mode` is open, 500, 403, hang, or no files, which it finds too large."""
+    """A way to a server that can be made bad.
+
+    `mode` is open, 500, 403, hang, no files, which it finds too large, or late: the next request that makes a run is
+    kept until `release`, then passed on, whether anybody still waits for it or not.
+    """
 
     def __init__(self, port: int) -> None:
         self.mode, self.refused = "open", 0
@@ -118,7 +122,10 @@ class Gate:
 
             def answer(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if gate.mode == "open" or (gate.mode == "no files" and self.command != "PUT"):
+                if gate.mode == "late" and self.path.endswith("/runs/create"):
+                    gate.mode = "open"
+                    gate._released.wait(PATIENCE_S)
+                if gate.mode in ("open", "late") or (gate.mode == "no files" and self.command != "PUT"):
                     self.pass_on(content)
                     return
                 gate.refused += 1
@@ -136,21 +143,26 @@ class Gate:
                 self.send_response(answered.status)
                 self.send_header("Content-Type", answered.headers.get("Content-Type", "text/plain"))
                 self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+                    self.end_headers()
+                    self.wfile.write(body)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._ended = threading.Event()
+        self._ended, self._released = threading.Event(), threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def release(self) -> None:
+        self._released.set()
+
     def close(self) -> None:
         self._ended.set()
+        self._released.set()
         self._server.shutdown()
         self._server.server_close()
 

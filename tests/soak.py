@@ -41,6 +41,7 @@ METHODS = {
     "gan": ["--loss", "wgan-gp", "--critic-steps", "3"],
 }
 URI = "sqlite:///outputs/mlflow.db"
+THERE = "lifecycle_stage = 'active'"
 
 
 @dataclass(frozen=True)
@@ -312,14 +313,14 @@ def _left(folder: Path) -> list[str]:
 
 def _open_runs(folder: Path) -> list[str]:
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        return [run for (run,) in store.execute("select run_uuid from runs where status = 'RUNNING'")]
+        return [run for (run,) in store.execute(f"select run_uuid from runs where status = 'RUNNING' and {THERE}")]
 
 
 def _differences(folder: Path) -> str:
     """What the store has not, or twice, of what the folder's journals say; a run of a journal that was made twice."""
     wrong = []
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
-        (runs,) = store.execute("select count(*) from runs").fetchone()
+        (runs,) = store.execute(f"select count(*) from runs where {THERE}").fetchone()
         paths = list(folder.glob("outputs/runs/*/journal"))
         if runs != len(paths):
             wrong.append(f"{runs} runs of {len(paths)} journals")

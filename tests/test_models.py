@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from conftest import Launch
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from PIL import Image
 from processes import environment
@@ -238,7 +239,7 @@ def test_the_better_of_two_runs_is_champion_however_often_they_are_sent(
         }  # fmt: skip
         assert store.get_model_version_by_alias("vae", "champion-digits").version == best.version
         for run in runs:
-            assert len(store.get_run(run).outputs.model_outputs) == 1
+            assert len(models.named(store.get_run(run))) == 1
 
 
 def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: Launch, uri: str) -> None:
@@ -247,8 +248,26 @@ def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: La
     assert done.returncode == 0, done.stderr
     run = re.findall(r"run ([0-9a-f]{32})", done.stdout)[0]
     store = tracking.client(uri)
-    assert models.logged(run, store)
+    assert len(models.named(store.get_run(run))) == 1
     assert len(store.search_model_versions("name = 'vae'")) == len(runs)
+
+
+@pytest.mark.parametrize("left", ["PENDING", "READY"])
+def test_a_model_that_a_killed_agent_has_left_half_logged_is_no_second_one(
+    left: str, runs: list[str], place: Path, store: MlflowClient
+) -> None:
+    """READY is one that the run does not name yet."""
+    run, half = logged(store, "vae", ("digits", None, 1.0))
+    if left == "READY":
+        store.finalize_logged_model(half, LoggedModelStatus.READY)
+    with contextlib.chdir(place):
+        (exported_at,) = (folder / local.FILES / "generator" for folder in [local.find(runs[0])] if folder)
+        ids = {models.log(run, exported_at, [0], store) for _ in range(2)}
+    experiment = store.get_run(run).info.experiment_id
+    there = store.search_logged_models([experiment], f"source_run_id = '{run}'")
+    assert [(model.model_id, str(model.status)) for model in there] == [(min(ids), "READY")]
+    assert models.named(store.get_run(run)) == list(ids)
+    assert (half in ids) == (left == "READY")
 
 
 Scored = tuple[str, float | None, float]

@@ -212,6 +212,19 @@ def test_a_run_begins_while_the_server_is_away(
     assert tracking.get_run(run.id, up.uri)["status"] == "FINISHED"
 
 
+def test_a_run_that_is_made_after_its_asker_gave_up_is_no_second_one(gate: Gate) -> None:
+    """As a killed agent's: the server goes on with its request, and another has asked again."""
+    gate.mode = "late"
+    with started(gate.uri) as run:
+        expected = say(run, 0, 50)
+        until(lambda: sent(run).run_id)
+        gate.release()
+        until(lambda: len(tracking.read_runs(f"tags.journal = '{run.folder.name}'", tracking_uri=gate.uri)) == 2)
+    (row,) = tracking.read_runs(f"tags.journal = '{run.folder.name}'", tracking_uri=gate.uri).to_dict("records")
+    assert (row["run_id"], row["status"]) == (run.id, "FINISHED")
+    assert histories(gate.uri, run.id, "train/loss") == expected
+
+
 def test_a_store_that_refuses_everything_is_named_before_any_work(gate: Gate) -> None:
     gate.mode = "403"
     with pytest.raises(InputError, match="does not allow it") as refused:

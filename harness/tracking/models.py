@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -27,12 +27,29 @@ INPUTS = Schema([ColSpec(AnyType(), "label"), ColSpec(AnyType(), "seed", require
 
 
 def log(run_id: str, folder: Path, labels: list[int], store: MlflowClient) -> str:
-    """Log the folder of an exported generator as the model `generator` of a run; returns the model's id.
+    """Log the folder of an exported generator as the model `generator` of a run, once; returns the model's id.
 
-    `labels` are its input example.
+    `labels` are its input example. What an agent that was killed has left half made is deleted or finished.
     """
-    experiment = store.get_run(run_id).info.experiment_id
-    made = store.create_logged_model(experiment, GENERATOR, source_run_id=run_id)
+    run = store.get_run(run_id)
+    known = store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    whole = [model.model_id for model in known if model.status == LoggedModelStatus.READY]
+    for model in known:
+        if model.model_id not in whole[:1]:
+            store.delete_logged_model(model.model_id)
+    model_id = whole[0] if whole else _make(run_id, run.info.experiment_id, folder, labels, store)
+    if model_id not in named(run):
+        store.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    return model_id
+
+
+def named(run: Run) -> list[str]:
+    """The ids of the models that a run names as its own."""
+    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+
+
+def _make(run_id: str, experiment_id: str, folder: Path, labels: list[int], store: MlflowClient) -> str:
+    made = store.create_logged_model(experiment_id, GENERATOR, source_run_id=run_id)
     try:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "model"
@@ -42,7 +59,6 @@ def log(run_id: str, folder: Path, labels: list[int], store: MlflowClient) -> st
     except BaseException:
         store.finalize_logged_model(made.model_id, LoggedModelStatus.FAILED)
         raise
-    store.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     return made.model_id
 
 
@@ -62,10 +78,3 @@ def _save(folder: Path, path: Path, labels: list[int], model: Model) -> None:
         input_example={"label": labels, "seed": 0},
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
     )
-
-
-def logged(run_id: str, store: MlflowClient) -> str | None:
-    """The id of the model that a run has logged whole."""
-    outputs = store.get_run(run_id).outputs
-    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    return next((found for found in ids if store.get_logged_model(found).status == "READY"), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
@@ -154,10 +154,7 @@ class _Way:
                         run_id, np.asarray(picture), key=record["image"], step=record["step"], timestamp=record["time"]
                     )
         elif "model" in record:
-            if not models.logged(run_id, store):
-                model_id = models.log(run_id, self.folder / FILES / record["model"], record["labels"], store)
-            else:
-                model_id = str(models.logged(run_id, store))
+            model_id = models.log(run_id, self.folder / FILES / record["model"], record["labels"], store)
             if record.get("register"):
                 registry.register(run_id, model_id, store)
         elif "data" in record:
@@ -169,6 +166,7 @@ class _Way:
             if time.time_ns() // 1_000_000 - record["time"] > LATE_MS:
                 say_late(store, run_id)
             store.set_terminated(run_id, record["status"], record["time"])
+            delete_doubles(self.folder, store, run_id)
 
     @contextlib.contextmanager
     def _waiting(self, name: str) -> Iterator[Path]:
@@ -258,9 +256,7 @@ def _made(folder: Path, store: MlflowClient) -> str:
         if "of" in begun:
             return store.get_run(_parent(begun["of"], store)).info.run_id
         experiment = experiments.find_or_make(begun["experiment"], store)
-        known = store.search_runs(
-            [experiment.experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL, max_results=1
-        )
+        known = _of_folder(folder, experiment.experiment_id, store)
         if known:
             return known[0].info.run_id
         tags = {**begun["tags"], FOLDER_TAG: folder.name}
@@ -276,6 +272,20 @@ def _made(folder: Path, store: MlflowClient) -> str:
         raise
     except Exception as error:
         raise Away(f"{without_password(str(store.tracking_uri))} takes nothing at present ({error})") from error
+
+
+def _of_folder(folder: Path, experiment_id: str, store: MlflowClient) -> list[Run]:
+    """The runs that the store has made of a folder, first those that were not deleted."""
+    found = store.search_runs([experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL)
+    return sorted(found, key=lambda run: run.info.lifecycle_stage)
+
+
+def delete_doubles(folder: Path, store: MlflowClient, run_id: str) -> None:
+    """Delete what else was made of a folder: a server goes on with a request whose asker was killed, or gave up."""
+    experiment_id = store.get_run(run_id).info.experiment_id
+    for run in _of_folder(folder, experiment_id, store):
+        if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
+            store.delete_run(run.info.run_id)
 
 
 def _parent(run: str, store: MlflowClient) -> str:
@@ -306,6 +316,7 @@ def close_dead(folder: Path, store: MlflowClient) -> None:
     reason = f"{local.writer(folder)} is gone without a word, killed or out of memory; its last was of {seen} UTC"
     store.set_tag(sent.run_id, "reason", end.get("reason", reason))
     store.set_terminated(sent.run_id, end.get("status", "KILLED"), last.get("time"))
+    delete_doubles(folder, store, sent.run_id)
     sent.closed = length
     sent.write(folder)
     print(f"run {folder.name}: closed, {end.get('reason', reason)}", flush=True)

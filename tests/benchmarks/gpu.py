@@ -1,6 +1,6 @@
 """What a machine with a GPU shows: speed, a kill and a resume, trainings packed on one card, and the time to a CAS.
 
-    python tests/benchmark_gpu.py OUT
+    python tests/benchmarks/gpu.py OUT
 
 The DDPM on MNIST (HARNESS_DATA_ROOT), each run under `accelerate launch --mixed_precision bf16`. MLflow need not be
 there: the runs stay in OUT, and `python -m harness.tracking sync` in a copy of OUT sends them from elsewhere.
@@ -18,7 +18,7 @@ import torch
 
 from harness.tracking import local
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "bf16", "--num_processes", "1"]
 DDPM = [str(ROOT / "experiments/ddpm.py"), "--dataset", "mnist", "--no-register"]
 COLUMNS = "training", "images/s", "training, s", "sampling, s", "whole run, s", "conditional", "CAS", "MB", "samples"

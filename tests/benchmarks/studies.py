@@ -1,6 +1,6 @@
 """What a trial costs beside its training: suggestion, process, run, storage, for several numbers of workers.
 
-    python tests/benchmark_studies.py --against 2ef4fe4
+    python tests/benchmarks/studies.py --against 2ef4fe4
 
 Whole studies of a VAE's trainings of one step, 20 samples, each from the command line: the time between the first
 trial's beginning and the last one's end as the study has them, per trial, times the workers. `--against`: a revision
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
+import paths  # noqa: F401
 from processes import ROOT, environment
 
 TRIALS_PER_WORKER = 6
@@ -29,10 +30,10 @@ def study(source: Path, folder: Path, workers: int) -> dict[str, float]:
     trials, name = TRIALS_PER_WORKER * workers, f"{workers} {time.time_ns()}"
     flags = ("--name", name, "--workers", str(workers), "--trials", str(trials), "--storage", "sqlite:///studies.db")
     began = time.time()
-    paths = os.pathsep.join((str(source), str(source / "tests")))
+    sources = os.pathsep.join((str(source), str(source / "tests")))
     subprocess.run(
         [sys.executable, str(source / "experiments/tune.py"), *TINY, *flags],
-        cwd=folder, env=environment() | {"PYTHONPATH": paths}, check=True, stdout=subprocess.DEVNULL,
+        cwd=folder, env=environment() | {"PYTHONPATH": sources}, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     found = optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/studies.db").trials
     first = min(trial.datetime_start.timestamp() for trial in found if trial.datetime_start)

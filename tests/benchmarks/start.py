@@ -1,6 +1,6 @@
 """How long a command takes to say what its flags are, to read a file, and to make its first step.
 
-    python tests/benchmark_start.py --rounds 5
+    python tests/benchmarks/start.py --rounds 5
 
 Each command beside the import that it cannot do without, all in turn in each round, after one round that warms the
 disk's cache; medians, and the ratio of medians. About four minutes on two cores, which should have nothing else to do.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import paths  # noqa: F401
 import psutil
 from processes import ROOT, environment, until
 

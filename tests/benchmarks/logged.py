@@ -1,6 +1,6 @@
 """Four ways to log a metric, side by side: what it costs a training loop, and what is lost when something ends.
 
-    python tests/benchmark_logging.py
+    python tests/benchmarks/logged.py
 
 The ways: `mlflow.log_metric` at each step, the same with `synchronous=False`, Accelerate's MLflowTracker, and
 this project's journal; MLflow's with its own settings, not those of mlflow.env. The loop multiplies matrices for
@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import paths  # noqa: F401
 from processes import ROOT, environment
 from servers import TrackingServer
 

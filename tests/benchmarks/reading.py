@@ -1,6 +1,6 @@
 """How fast runs are read, beside `mlflow.search_runs`: from a database itself and from a server of it.
 
-    python tests/benchmark_reading.py
+    python tests/benchmarks/reading.py
 
 Makes a store of 10,000 finished runs in a temporary folder, each with 10 metrics, 20 params and 10 tags, and reads
 it in turns. About ten minutes on two CPU cores, which should have nothing else to do. Prints a table.

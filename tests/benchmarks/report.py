@@ -1,6 +1,6 @@
 """How long the report of a comparison with 10,000 cells takes.
 
-    python tests/benchmark_report.py --repeats 3
+    python tests/benchmarks/report.py --repeats 3
 
 Makes a sqlite store of cells like the measured ones, with 250 seeds in place of few: all their figures, and who was
 right on each of 10,000 test images. Then it calls analysis.report. About a minute a turn on two CPU cores, which should
@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from benchmark_reading import Logged, fill, run_id
+import paths  # noqa: F401
 from processes import ROOT, environment
+from reading import Logged, fill, run_id
 
 from analysis import runs
 from harness import tracking

@@ -1,6 +1,6 @@
 """A thousand cells of no length in fifty slots of one process: what the driver and MLflow's server have to do.
 
-    python tests/benchmark_engine.py
+    python tests/benchmarks/engine.py
 
 A cell is a task of its own process that makes a run of ten params, three tags and three metrics under one parent.
 """
@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import paths  # noqa: F401
 from servers import TrackingServer
 from small_tasks import makes_a_run
 

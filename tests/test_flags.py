@@ -23,7 +23,11 @@ from harness.tracking import server
 
 sys.path += [str(ROOT / "experiments"), str(ROOT / "experiments" / "benchmarks")]
 SCRIPTS: dict[str, Callable[..., Any]] = {
-    **{path.stem: importlib.import_module(path.stem).main for path in sorted((ROOT / "experiments").rglob("*.py"))},
+    **{
+        path.stem: importlib.import_module(path.stem).main
+        for path in sorted((ROOT / "experiments").rglob("*.py"))
+        if "cli.main(" in path.read_text()
+    },
     **{
         path.stem: importlib.import_module(f"analysis.{path.stem}").main
         for path in sorted((ROOT / "analysis").glob("*.py"))

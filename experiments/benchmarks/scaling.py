@@ -13,12 +13,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import trange
+from turns import spread, table, take_turns
 
 from harness import cli, methods, tracking
 from harness.bounds import Count, Positive, Seconds
@@ -28,6 +28,7 @@ from harness.training import launch
 from harness.training.loop import Batches, train
 
 if TYPE_CHECKING:
+    import pandas as pd
     from accelerate import Accelerator
 
 FOREVER = 1_000_000
@@ -66,22 +67,20 @@ def main(plan: Plan = Plan()) -> None:
     """Measure every method's training and compute its ring."""
     accelerator = launch.accelerator()
     dataset = datasets.load(plan.dataset, plan.data_root)
-    measured, ring = [], []
+    models, blocks = {}, {}
     for name in plan.methods:
         config = methods.find(name).Config(steps=FOREVER, batch_size=plan.batch_size)
-        model = generators.build_generator(name, config, dataset.image_shape, seed=0)
-        model.prepare(accelerator)
+        models[name] = generators.build_generator(name, config, dataset.image_shape, seed=0)
+        models[name].prepare(accelerator)
         batches = Batches((dataset.train, plan.batch_size), seed=0, accelerator=accelerator)
-        rates = blocks(model, batches, accelerator, plan)
-        measured.append(f"| {name} | {median(rates):.0f} [{min(rates):.0f}, {max(rates):.0f}] |")
-        per_process = plan.images_per_s or median(rates) / accelerator.num_processes
-        ring += ring_rows(name, gradient_bytes(model), per_process, plan)
+        blocks[name] = block(models[name], batches, accelerator, plan.seconds)
+    rates = take_turns(blocks, plan.repeats, quiet=not accelerator.is_main_process)
     if accelerator.is_main_process:
-        report(measured, ring, accelerator, plan)
+        report(rates, {name: gradient_bytes(model) for name, model in models.items()}, accelerator, plan)
 
 
-def blocks(model: Any, batches: Batches, accelerator: Accelerator, plan: Plan) -> list[float]:
-    """Images/s of each block; all processes take the same number of steps."""
+def block(model: Any, batches: Batches, accelerator: Accelerator, seconds: float) -> Callable[[], float]:
+    """What takes about so many seconds and gives its images/s; all processes take the same number of steps."""
     training = train(model, batches, FOREVER)
 
     def seconds_for(steps: int) -> float:
@@ -93,15 +92,12 @@ def blocks(model: Any, batches: Batches, accelerator: Accelerator, plan: Plan) -
         return time.perf_counter() - start
 
     seconds_for(WARM_UP)
-    found = [math.ceil(plan.seconds / (seconds_for(WARM_UP) / WARM_UP))]
+    found = [math.ceil(seconds / (seconds_for(WARM_UP) / WARM_UP))]
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list(found)
-    turns = trange(
-        plan.repeats, desc=type(model).__name__, delay=2, disable=None if accelerator.is_main_process else True
-    )
-    return [found[0] * batches.size / seconds_for(found[0]) for _ in turns]
+    return lambda: found[0] * batches.size / seconds_for(found[0])
 
 
 def gradient_bytes(model: Any) -> int:
@@ -123,35 +119,31 @@ def sent(num_bytes: float, world: int) -> float:
     return 2 * (world - 1) / world * num_bytes
 
 
-def hiding_batch(seconds: float, images_per_s: float) -> int:
-    """Images per process whose backward pass takes as long as the gradients are under way."""
-    return math.ceil(seconds * images_per_s / BACKWARD)
+def ring_rows(name: str, num_bytes: int, images_per_s: float, plan: Plan) -> list[dict[str, Any]]:
+    """In brackets: images per process whose backward pass takes as long as the gradients are under way."""
+
+    def cell(seconds: float) -> str:
+        return f"{seconds * 1e3:.3g} ({math.ceil(seconds * images_per_s / BACKWARD)})"
+
+    return [
+        {"method": name, "processes": world, "MB sent": f"{sent(num_bytes, world) / 1e6:.2f}"}
+        | {f"{gbit:g} Gbit/s, ms (batch)": cell(ring_seconds(num_bytes, world, gbit)) for gbit in plan.gbits}
+        for world in plan.worlds
+    ]
 
 
-def ring_rows(name: str, num_bytes: int, images_per_s: float, plan: Plan) -> list[str]:
-    rows = []
-    for world in plan.worlds:
-        times = [ring_seconds(num_bytes, world, gbit) for gbit in plan.gbits]
-        cells = [f"{seconds * 1e3:.3g} ({hiding_batch(seconds, images_per_s)})" for seconds in times]
-        rows.append(f"| {' | '.join([name, str(world), f'{sent(num_bytes, world) / 1e6:.2f}', *cells])} |")
-    return rows
-
-
-def report(measured: list[str], ring: list[str], accelerator: Accelerator, plan: Plan) -> None:
+def report(rates: pd.DataFrame, sizes: dict[str, int], accelerator: Accelerator, plan: Plan) -> None:
     world, threads = accelerator.num_processes, torch.get_num_threads()
-    links = [f"{gbit:g} Gbit/s, ms (batch)" for gbit in plan.gbits]
-    text = "\n".join(
-        [
-            f"| method | images/s, {world} processes of {threads} threads |",
-            "|---|---|",
-            *measured,
-            "",
-            f"| {' | '.join(['method', 'processes', 'MB sent', *links])} |",
-            "|---" * (3 + len(links)) + "|",
-            *ring,
-            "",
-            "Median [min, max] of blocks. In brackets: images per process behind whose backward pass the ring hides.",
-        ]
+    heading = f"images/s, {world} processes of {threads} threads"
+    measured = [{"method": name, heading: spread(rates[name])} for name in plan.methods]
+    ring = [
+        row
+        for name in plan.methods
+        for row in ring_rows(name, sizes[name], plan.images_per_s or rates[name].median() / world, plan)
+    ]
+    text = (
+        f"{table(measured)}\n\n{table(ring)}\n\n"
+        "Median [least, most] of blocks. In brackets: images per process behind whose backward pass the ring hides."
     )
     print(text)
     facts = {"world_size": world, "num_threads": threads, "device": accelerator.device.type}

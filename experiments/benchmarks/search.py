@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
+from turns import spread
 
 from harness import cli
 from harness.bounds import Count
@@ -122,21 +124,17 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(spent=frame.groupby(["search", "repeat"])["device_seconds"].cumsum())
     whole = frame.groupby(["search", "repeat"])["spent"].max()
     reached = frame[done & (frame["fid"] <= mark)].groupby(["search", "repeat"])["spent"].min().reindex(whole.index)
+    quartiles = partial(spread, low=0.25, high=0.75)
     of_random = whole.loc["random"].median()
     return pd.DataFrame(
         {
             "reached": reached.notna().groupby("search").agg(lambda found: f"{found.sum()} of {len(found)}"),
-            "device-s until then": reached.fillna(np.inf).groupby("search").agg(_spread),
-            "share of random's whole search": (reached.fillna(np.inf) / of_random).groupby("search").agg(_spread),
-            "device-s of the whole search": whole.groupby("search").agg(_spread),
-            "best FID": frame[done].groupby(["search", "repeat"])["fid"].min().groupby("search").agg(_spread),
+            "device-s until then": reached.fillna(np.inf).groupby("search").agg(quartiles),
+            "share of random's whole search": (reached.fillna(np.inf) / of_random).groupby("search").agg(quartiles),
+            "device-s of the whole search": whole.groupby("search").agg(quartiles),
+            "best FID": frame[done].groupby(["search", "repeat"])["fid"].min().groupby("search").agg(quartiles),
         }
     ).loc[list(SEARCHES)]
-
-
-def _spread(values: pd.Series) -> str:
-    low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":

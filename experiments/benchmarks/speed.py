@@ -4,7 +4,7 @@
 
 About four minutes on two CPU cores, which should have nothing else to do. Prints a table, a row per pair,
 and logs it as a run of the MLflow experiment `benchmarks`. The two sides of a pair work in turns, a block
-each; the ratio is taken turn by turn, so that a slow minute of the machine meets both sides.
+each; the ratio is taken turn by turn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from turns import beside, spread, table, take_turns
 
 from harness import cli, methods, tracking
 from harness.bounds import Count, Natural, Seconds
@@ -129,36 +129,31 @@ def main(plan: Plan = Plan()) -> None:
     with tracking.run(
         "benchmarks", f"benchmark {plan.dataset}", tags=tags, params=params, tracking_uri=plan.tracking_uri
     ) as run:
-        table = ["| ours / other | unit | ours | other | ratio | n |", "|---|---|---|---|---|---|"]
-        print("\n".join(table), flush=True)
         pairs = [*diffusion(ddpm, reference, batches), *data_path(bench), *machine(ddpm, batches, bench)]
-        table += [measure(pair, plan.seconds, plan.repeats, run) for pair in pairs]
+        rows = [measure(pair, plan.seconds, plan.repeats, run) for pair in pairs]
         pairs = [tracked_and_bare(method, bench, run) for method in ("ddpm", "gan")]
-        table += [measure(pair, TRACKED_S, plan.repeats, run) for pair in pairs]
-        notes = "Median [min, max] of n turns; " + ", ".join(f"{name} {value}" for name, value in facts.items())
-        print(f"\n{notes}")
-        run.text("\n".join([*table, "", notes, ""]), "benchmark.md")
+        rows += [measure(pair, TRACKED_S, plan.repeats, run) for pair in pairs]
+        notes = ", ".join(f"{name} {value}" for name, value in facts.items())
+        text = f"{table(rows)}\n\nMedian [least, most] of {plan.repeats} turns; {notes}"
+        print(text)
+        run.text(f"{text}\n", "benchmark.md")
 
 
 # --- Measuring -------------------------------------------------------------------------------------------
 
 
-def measure(pair: Pair, seconds: float, repeats: int, run: Run) -> str:
+def measure(pair: Pair, seconds: float, repeats: int, run: Run) -> dict[Any, str]:
     """The pair's row of the table. All figures are logged: medians and extremes, and each turn as a step."""
     for block in (pair.ours, pair.other):
         block(WARM_UP_S)
-    turns = [(pair.ours(seconds), pair.other(seconds)) for _ in range(repeats)]
-    ours, other = zip(*turns, strict=True)
-    figures = {"ours": ours, "other": other, "ratio": [a / b for a, b in turns]}
-    for name, values in figures.items():
+    sides = {"ours": partial(pair.ours, seconds), "other": partial(pair.other, seconds)}
+    turns = beside(take_turns(sides, repeats), "ours", "other")
+    for name, values in turns.items():
         key = f"{pair.key}/{name}"
-        run.metrics({key: median(values), f"{key}_min": min(values), f"{key}_max": max(values)})
+        run.metrics({key: values.median(), f"{key}_min": values.min(), f"{key}_max": values.max()})
         for turn, value in enumerate(values):
             run.metrics({f"{key}_turn": value}, turn)
-    cells = [f"{median(values):.4g} [{min(values):.4g}, {max(values):.4g}]" for values in figures.values()]
-    row = f"| {' | '.join([pair.what, pair.unit, *cells, str(repeats)])} |"
-    print(row, flush=True)
-    return row
+    return {"ours / other": pair.what, "unit": pair.unit, **turns.apply(spread).to_dict()}
 
 
 def rate(work: Work, seconds: float) -> float:

@@ -14,22 +14,26 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import paths  # noqa: F401
 from processes import ROOT, environment
 from servers import TrackingServer
+from turns import beside, spread, table, take_turns
 
 from harness.tracking import local
 
 WAYS = ("log_metric", "log_metric, asynchronous", "Accelerate's MLflowTracker", "journal")
+ENDS = ("SIGTERM", "SIGKILL", "server away")
 BLOCK, BLOCKS = 100, 4
 LONG = 1500
 AWAY_S = 10.0
@@ -76,29 +80,25 @@ def child(way: str, uri: str, what: str) -> None:
     """`cost`: print milliseconds per bare and per logged step, and of the end. `loss`: log on until it ends."""
     matrix = np.random.default_rng(0).random((400, 400), dtype=np.float32)
 
-    def block(first: int, steps: int, log: Log | None) -> float:
+    def block(number: int, log: Log | None) -> float:
         start = time.perf_counter()
-        for step in range(first, first + steps):
+        for step in islice(steps, number):
             matrix @ matrix @ matrix
             if log:
                 log({"train/loss": step / 7, "train/kl": step / 3}, step)
             if what == "loss":
                 os.pwrite(told, b"%10d" % (step + 1), 0)
-        return (time.perf_counter() - start) / steps * 1e3
+        return (time.perf_counter() - start) / number * 1e3
 
-    told = os.open("told", os.O_WRONLY | os.O_CREAT, 0o644)
+    told, steps = os.open("told", os.O_WRONLY | os.O_CREAT, 0o644), count()
     with opened(way, uri) as log:
         if what == "loss":
-            block(0, LONG, log)
+            block(LONG, log)
             return
-        block(0, BLOCK, None)
-        bare, logged = [], []
-        for number in range(BLOCKS):
-            bare.append(block(0, BLOCK, None))
-            logged.append(block(number * BLOCK, BLOCK, log))
+        block(BLOCK, None)
+        turns = take_turns({"bare": partial(block, BLOCK, None), "logged": partial(block, BLOCK, log)}, BLOCKS)
         ending = time.perf_counter()
-    end_s = time.perf_counter() - ending
-    print(json.dumps({"bare": bare, "logged": logged, "end_s": end_s}))
+    print(json.dumps({"turns": turns.to_dict("list"), "end_s": time.perf_counter() - ending}))
 
 
 # --- In the parent ---------------------------------------------------------------------------------------
@@ -112,14 +112,13 @@ def started(folder: Path, way: str, uri: str, what: str) -> subprocess.Popen[str
     )  # fmt: skip
 
 
-def cost(folder: Path, way: str, uri: str) -> str:
+def cost(folder: Path, way: str, uri: str) -> dict[str, str]:
+    """The rest of a row: what a metric takes, the loop with it beside the bare one, and its end."""
     found = json.loads(started(folder, way, uri, "cost").communicate(timeout=600)[0].splitlines()[-1])
-    bare, logged = statistics.median(found["bare"]), statistics.median(found["logged"])
-    each_us = [(a - b) * 1e3 / 2 for a, b in zip(found["logged"], found["bare"], strict=True)]
-    return (
-        f"{statistics.median(each_us):.0f} [{min(each_us):.0f}, {max(each_us):.0f}] µs | "
-        f"{logged / bare:.3f} ({bare:.1f} ms) | {found['end_s']:.1f} s"
-    )
+    loop = beside(pd.DataFrame(found["turns"]), "logged", "bare")
+    each_us = (loop["ours"] - loop["other"]) * 1e3 / 2
+    spreads = {"a metric, µs": each_us, "loop, logged / bare": loop["ratio"], "bare, ms": loop["other"]}
+    return {name: spread(values) for name, values in spreads.items()} | {"at the end, s": f"{found['end_s']:.1f}"}
 
 
 def loss(folder: Path, way: str, uri: str, what: str, server: TrackingServer | None) -> str:
@@ -167,18 +166,17 @@ def compare(folder: Path) -> None:
     stored_in = environment() | {"PYTHONPATH": str(ROOT)}
     code = f"from mlflow import MlflowClient; MlflowClient({stores['sqlite']!r}).search_experiments()"
     subprocess.run([sys.executable, "-c", code], env=stored_in, check=True)
-    print("| way | store | a metric, median [least, most] | loop, logged / bare | at the end |")
-    print("|:--|:--|--:|--:|--:|")
-    for store, uri in stores.items():
-        for number, way in enumerate(WAYS):
-            print(f"| {way} | {store} | {cost(folder / f'cost-{store}-{number}', way, uri)} |", flush=True)
-    print("\n| way | lost at SIGTERM | lost at SIGKILL | lost with the server away for 10 s |\n|:--|--:|--:|--:|")
-    for number, way in enumerate(WAYS):
-        lost = [
-            loss(folder / f"{what}-{number}", way, server.uri, what, server)
-            for what in ("SIGTERM", "SIGKILL", "server away")
-        ]
-        print(f"| {way} | {' | '.join(lost)} |", flush=True)
+    costs = [
+        {"way": way, "store": store, **cost(folder / f"cost-{store}-{number}", way, uri)}
+        for store, uri in stores.items()
+        for number, way in enumerate(WAYS)
+    ]
+    print(table(costs), flush=True)
+    losses = [
+        {"way": way} | {f"lost: {end}": loss(folder / f"{end}-{number}", way, server.uri, end, server) for end in ENDS}
+        for number, way in enumerate(WAYS)
+    ]
+    print(f"\n{table(losses)}")
     server.kill()
 
 

@@ -7,45 +7,35 @@ right on each of 10,000 test images. Then it calls analysis.report. About a minu
 have nothing else to do.
 """
 
-import argparse
 import itertools
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import paths  # noqa: F401
-from processes import ROOT, environment
+from processes import ROOT
 from reading import Logged, fill, run_id
+from start import took
+from turns import spread, take_turns
 
 from analysis import runs
-from harness import tracking
+from harness import cli, tracking
+from harness.bounds import Count
 
 MEASURED = ROOT / "analysis/results/mnist/rows.csv"
 
 
-def main() -> None:
+def main(cells: Count = 10_000, repeats: Count = 3) -> None:
     """Make the store, build the report in turns, print the seconds."""
-    flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--cells", type=int, default=10_000)
-    flags.add_argument("--repeats", type=int, default=3)
-    plan = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        fill(uri, itertools.islice(logged(), plan.cells + 1))
-        command = [sys.executable, "-m", "analysis.report", "--tracking-uri", uri, "--out", f"{folder}/report"]
-        seconds = []
-        for _ in range(plan.repeats):
-            began = time.perf_counter()
-            subprocess.run(command, cwd=ROOT, env=environment(), check=True)
-            seconds.append(time.perf_counter() - began)
+        fill(uri, itertools.islice(logged(), cells + 1))
+        command = ("-m", "analysis.report", "--tracking-uri", uri, "--out", f"{folder}/report")
+        turns = take_turns({"report": partial(took, ROOT, *command)}, repeats)
         size = Path(folder, "report", "report.html").stat().st_size
-        print(f"report of {plan.cells:,} cells: {median(seconds):.1f} s [{min(seconds):.1f}, {max(seconds):.1f}], "
-              f"{size / 1e6:.1f} MB of HTML")  # fmt: skip
+        print(f"report of {cells:,} cells: {spread(turns['report'])} s, {size / 1e6:.1f} MB of HTML")
 
 
 def logged() -> Iterator[Logged]:
@@ -80,4 +70,4 @@ def cell_of(cell: dict, seed: int, draw: np.random.Generator) -> Logged:
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(main)

@@ -3,24 +3,27 @@
     python tests/benchmarks/start.py --rounds 5
 
 Each command beside the import that it cannot do without, all in turn in each round, after one round that warms the
-disk's cache; medians, and the ratio of medians. About four minutes on two cores, which should have nothing else to do.
+disk's cache; seconds, and their ratio, taken turn by turn. About four minutes on two cores, which should have nothing
+else to do.
 """
 
-import argparse
 import contextlib
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import paths  # noqa: F401
 import psutil
 from processes import ROOT, environment, until
+from turns import beside, spread, table, take_turns
+
+from harness import cli
+from harness.bounds import Count
 
 ROWS = ROOT / "analysis/results/mnist/rows.csv"
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
@@ -74,52 +77,40 @@ def store_with_cells(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+def main(rounds: Count = 5) -> None:
+    """Measure in turns, print a table."""
     folder = Path(tempfile.mkdtemp())
     store, out = store_with_cells(folder), str(folder / "out")
-    imports = {f"import {name}": f"import {name}" for name in ("torch", "torch, accelerate", "pandas")}
-    imports[OPENED] = f"from mlflow import MlflowClient; MlflowClient({store!r}).search_experiments()"
-    rows: list[tuple[str, Callable[[], float], str, float]] = [
-        *(
-            (f"experiments/{name} --help", lambda name=name: took(folder, f"{ROOT}/experiments/{name}", "--help"),
-             "import torch", 1.2)
-            for name in SCRIPTS
-        ),
-        *(
-            (f"analysis.{name} --help", lambda name=name: took(folder, "-m", f"analysis.{name}", "--help"),
-             "import pandas", 0.5)
-            for name in ANALYSES
-        ),
-        *(
-            (f"harness.tracking {command}", lambda command=command: took(
-                folder, "-m", "harness.tracking", *command.split()), "import pandas", 0.5)
-            for command in ("--help", "sync --help", "reap --help")
-        ),
-        ("analysis.claims --rows", lambda: took(folder, "-m", "analysis.claims", "--rows", str(ROWS), "--out", out),
-         "import pandas", 1.3),
-        ("analysis.significance of a store", lambda: took(
-            folder, "-m", "analysis.significance", "--tracking-uri", store, "--out", out), OPENED, 1.2),
-        ("vae.py to its first step", lambda: first_step(folder), "import torch, accelerate", 1.3),
-    ]  # fmt: skip
-    seconds: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
-        for name, code in imports.items():
-            seconds.setdefault(name, []).append(took(folder, "-c", code))
-        for name, measure, *_ in rows:
-            seconds.setdefault(name, []).append(measure())
-        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-    middle = {name: statistics.median(found[1:]) for name, found in seconds.items()}  # the first warms the cache
-    print("| command | s | beside | s | ratio | at most | met |\n|:--|--:|:--|--:|--:|--:|:--|")
-    for name, _, beside, most in rows:
-        ratio = middle[name] / middle[beside]
-        met = ratio <= most or (most == 0.5 and middle[name] <= ENOUGH_S)
-        print(f"| {name} | {middle[name]:.2f} | {beside} | {middle[beside]:.2f} | {ratio:.2f} | "
-              f"{most} | {'yes' if met else 'no'} |")  # fmt: skip
+    command = partial(took, folder)
+    module = partial(command, "-m")
+    imports = {
+        each: partial(command, "-c", each) for each in ("import torch", "import torch, accelerate", "import pandas")
+    }
+    opening = f"from mlflow import MlflowClient; MlflowClient({store!r}).search_experiments()"
+    imports[OPENED] = partial(command, "-c", opening)
+    rows = {
+        **{f"experiments/{name} --help": (partial(command, f"{ROOT}/experiments/{name}", "--help"), "import torch", 1.2)
+           for name in SCRIPTS},
+        **{f"analysis.{name} --help": (partial(module, f"analysis.{name}", "--help"), "import pandas", 0.5)
+           for name in ANALYSES},
+        **{f"harness.tracking {flags}": (partial(module, "harness.tracking", *flags.split()), "import pandas", 0.5)
+           for flags in ("--help", "sync --help", "reap --help")},
+        "analysis.claims --rows": (
+            partial(module, "analysis.claims", "--rows", str(ROWS), "--out", out), "import pandas", 1.3),
+        "analysis.significance of a store": (
+            partial(module, "analysis.significance", "--tracking-uri", store, "--out", out), OPENED, 1.2),
+        "vae.py to its first step": (partial(first_step, folder), "import torch, accelerate", 1.3),
+    }  # fmt: skip
+    turns = take_turns(imports | {name: measure for name, (measure, *_) in rows.items()}, rounds, warm_up=1)
+    found = []
+    for name, (_, other, most) in rows.items():
+        pair = beside(turns, name, other)
+        met = pair["ratio"].median() <= most or (most == 0.5 and pair["ours"].median() <= ENOUGH_S)
+        verdict = {"at most": most, "met": "yes" if met else "no"}
+        found.append({"command": name, "beside": other, **pair.apply(spread), **verdict})
+    print(f"{table(found)}\n\nSeconds: median [least, most] of the rounds.")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(main)

@@ -7,18 +7,23 @@ trial's beginning and the last one's end as the study has them, per trial, times
 that does the same beside it, in turns, from a git worktree of its own, in this environment.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import paths  # noqa: F401
 from processes import ROOT, environment
+from turns import spread, take_turns
+
+from harness import cli
+from harness.bounds import Count
 
 TRIALS_PER_WORKER = 6
 TINY = ("vae", "--dataset", "digits", "--n-real", "100", "--num-synthetic", "20", "--steps", "1", "--batch-size", "16",
@@ -42,42 +47,33 @@ def study(source: Path, folder: Path, workers: int) -> dict[str, float]:
     return {"start, s": first - began, "ms per trial": 1e3 * (last - first) / trials * workers}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 4, 8])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--against", help="a revision that is measured beside this one")
-    arguments = parser.parse_args()
+def main(workers: tuple[Count, ...] = (1, 4, 8), rounds: Count = 3, against: str | None = None) -> None:
+    """Measure studies in turns, for each number of workers, and those of a revision beside them; print a table."""
     with tempfile.TemporaryDirectory(prefix="studies-") as name:
-        sources, rows = {"this": ROOT}, []
-        if arguments.against:
-            sources[arguments.against] = Path(name) / "against"
-            add = ["git", "-C", str(ROOT), "worktree", "add", "--detach", str(sources[arguments.against])]
-            subprocess.run([*add, arguments.against], check=True, capture_output=True)
+        sources = {"this": ROOT}
+        if against:
+            sources[against] = Path(name) / "against"
+            add = ["git", "-C", str(ROOT), "worktree", "add", "--detach", str(sources[against])]
+            subprocess.run([*add, against], check=True, capture_output=True)
         try:
             for source in sources:
                 (Path(name) / f"of {source}").mkdir()
                 study(sources[source], Path(name) / f"of {source}", 1)  # makes the store and the judge
-            for _ in range(arguments.rounds):
-                for workers in arguments.workers:
-                    for source, path in sources.items():
-                        took = study(path, Path(name) / f"of {source}", workers)
-                        rows.append({"revision": source, "workers": workers, **took})
-                        print(rows[-1], file=sys.stderr)
+            turns = take_turns(
+                {
+                    f"{number} workers, {source}": partial(study, path, Path(name) / f"of {source}", number)
+                    for number in workers
+                    for source, path in sources.items()
+                },
+                rounds,
+            )
         finally:
-            if arguments.against:
-                remove = ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(sources[arguments.against])]
+            if against:
+                remove = ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(sources[against])]
                 subprocess.run(remove, check=True)
-    frame = pd.DataFrame(rows).groupby(["workers", "revision"], sort=False)[["start, s", "ms per trial"]]
-    middle, low, high = frame.median(), frame.min(), frame.max()
-    words = {
-        column: [
-            f"{m:.3g} [{a:.3g}, {b:.3g}]" for m, a, b in zip(middle[column], low[column], high[column], strict=True)
-        ]
-        for column in middle
-    }
-    print(pd.DataFrame(words, index=middle.index).reset_index().to_markdown(index=False))
+    figures = {figure: turns.map(itemgetter(figure)).apply(spread) for figure in ("start, s", "ms per trial")}
+    print(pd.DataFrame(figures).to_markdown())
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(main)

@@ -92,6 +92,15 @@ def test_muons_weights_are_those_of_torchs_but_for_its_rounding() -> None:
         torch.testing.assert_close(own, other, atol=2e-3, rtol=0)  # a step moves a weight by some 0.01
 
 
+def test_a_kernel_is_a_matrix_of_as_many_rows_as_it_has_outputs() -> None:
+    kernel, draw = torch.nn.Conv2d(3, 8, 3, bias=False), torch.Generator().manual_seed(0)
+    matrix = torch.nn.Parameter(kernel.weight.detach().flatten(1).clone())
+    for weight in (kernel.weight, matrix):
+        weight.grad = torch.randn(kernel.weight.shape, generator=draw.manual_seed(1)).view_as(weight)
+        optimizers.Muon([weight], lr=0.1, momentum=0.9).step()
+    assert torch.equal(kernel.weight.flatten(1), matrix)
+
+
 @pytest.mark.parametrize("shape", [(24, 216), (40, 8)])
 def test_an_orthogonal_matrix_has_singular_values_about_1(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -78,7 +78,7 @@ class Classifier(nn.Module):
     def prepare(self, accelerator: Accelerator | None) -> None:
         """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
         self.to(accelerator.device if accelerator else "cpu").to(memory_format=torch.channels_last)
-        kernels = [module.weight for module in self.modules() if isinstance(module, Kernel)]
+        kernels = [weight for name, weight in self.named_parameters() if ".kernels." in name]
         if kernels:
             others = [weight for name, weight in self.named_parameters() if ".kernels." not in name]
             optimizers: list[Optimizer] = [Muon(kernels, lr=10 * self.config.max_lr, momentum=0.9)]
@@ -153,7 +153,7 @@ class Stage(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
-        self.kernels = nn.ModuleList([Kernel(inputs, outputs), *(Kernel(outputs, outputs) for _ in range(depth))])
+        self.kernels = nn.ModuleList([_kernel(inputs, outputs), *(_kernel(outputs, outputs) for _ in range(depth))])
         self.norms = nn.ModuleList([_norm(outputs) for _ in self.kernels])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -166,15 +166,8 @@ class Stage(nn.Module):
         return hidden
 
 
-class Kernel(nn.Module):
-    """A convolution of 3 x 3 whose weight is a matrix [outputs, inputs * 9], which is what Muon takes."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(nn.Conv2d(inputs, outputs, 3, bias=False).weight.detach().flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.conv2d(images, self.weight.unflatten(1, (-1, 3, 3)), padding=1)
+def _kernel(inputs: int, outputs: int) -> nn.Module:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
 def _norm(channels: int) -> nn.Module:

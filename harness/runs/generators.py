@@ -64,6 +64,7 @@ def run_generator(
     parent: str | None = None,
     trained_by: str | None = None,
     *,
+    dataset: Dataset | None = None,
     measures: Sequence[str] = identities.MEASURES,
     watch: Watch | None = None,
     tags: Mapping[str, Any] | None = None,
@@ -71,11 +72,12 @@ def run_generator(
     """Train, sample, score and log one generator; returns its sample set with its figures and run id.
 
     `trained_by` is a finished run of the same training: its weights are sampled, its training's cost is taken over.
+    `dataset` is what `settings` name, where it was read before.
     """
     accelerator = launch.accelerator(settings.process_timeout)
     experiment = settings.experiment_name or "generators"
     check_store(settings, experiment, accelerator)
-    dataset = load_dataset(settings, settings.n_real, settings.seed)
+    dataset = dataset or load_dataset(settings, settings.n_real, settings.seed)
     if parent is None and accelerator.is_main_process:
         print_notes(dataset)
     shape = dataset.image_shape
@@ -199,7 +201,7 @@ def get_or_run_generator(
     if finished:
         arm = generator_arm(finished, settings.tracking_uri) if accelerator.is_main_process else None
         return launch.broadcast_from_main(arm, accelerator)
-    return run_generator(method, config, settings, parent, trained_by, measures=measures, **how)
+    return run_generator(method, config, settings, parent, trained_by, dataset=dataset, measures=measures, **how)
 
 
 def build_generator(method: str, config: Any, shape: ImageShape, seed: int) -> Any:

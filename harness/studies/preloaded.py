@@ -2,11 +2,13 @@
 
 import accelerate.utils
 import matplotlib.figure
+from PIL import Image, ImageDraw, ImageFont
 
 from harness.runs import classifiers
 from harness.studies import trials
 from harness.tracking import provenance
 
-__all__ = ["accelerate", "classifiers", "matplotlib", "trials"]
+__all__ = ["ImageDraw", "ImageFont", "accelerate", "classifiers", "matplotlib", "trials"]
 
+Image.preinit()
 provenance.packages()

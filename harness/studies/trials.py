@@ -176,7 +176,7 @@ def _one_seed(
             plan.method, config, single, dataset, parent, accelerator, within=parent, **how
         )
     else:
-        arm = generators.run_generator(plan.method, config, single, parent, **how)
+        arm = generators.run_generator(plan.method, config, single, parent, dataset=dataset, **how)
     figures = dict(arm.metrics)
     if "accuracy" in plan.objectives:
         given = (arm, plan.classifier, single, dataset, parent)

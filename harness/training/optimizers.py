@@ -34,10 +34,11 @@ class AdamW(_Bare, torch.optim.AdamW):
 
 
 class Muon(_Bare, Optimizer):
-    """Momentum made orthogonal, for weights that are matrices (Jordan 2024, https://kellerjordan.github.io/posts/muon).
+    """Momentum made orthogonal, for matrices (Jordan 2024, https://kellerjordan.github.io/posts/muon).
 
-    What torch.optim.Muon does, in the weights' own precision: torch's multiplies in bfloat16, which takes most of a
-    step on processors that cannot, and rounds as each of them does.
+    A convolution's weight [outputs, inputs, h, w] is a matrix of as many rows as it has outputs. What torch.optim.Muon
+    does, in the weights' own precision: torch's multiplies in bfloat16, which takes most of a step on processors that
+    cannot, and rounds as each of them does.
     """
 
     def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float, weight_decay: float = 0.1) -> None:
@@ -52,9 +53,9 @@ class Muon(_Bare, Optimizer):
                     continue
                 mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - momentum)
-                update = orthogonal(weight.grad.lerp(mean, momentum))
-                longer = max(1.0, len(weight) / weight.shape[1]) ** 0.5
-                weight.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * longer)
+                update = orthogonal(weight.grad.lerp(mean, momentum).flatten(1))
+                longer = max(1.0, len(update) / update.shape[1]) ** 0.5
+                weight.mul_(1 - lr * group["weight_decay"]).add_(update.view_as(weight), alpha=-lr * longer)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -16,7 +16,7 @@ from harness import cli
 
 PAGES = sorted(
     page
-    for folder in (".", "analysis", "analysis/results/*", "experiments", "harness", "harness/tracking", "tests")
+    for folder in (".", "analysis", "analysis/results/*", "experiments", "harness", "harness/*", "tests")
     for page in ROOT.glob(f"{folder}/*.md")
 )
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")

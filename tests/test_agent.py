@@ -16,7 +16,7 @@ from processes import environment, until
 
 from harness import locks, tracking
 from harness.errors import InputError
-from harness.tracking import calls, closing, inputs, journal, local, writing
+from harness.tracking import calls, closing, inputs, journal, local, shipping, writing
 
 SAYS = """
 import os, signal, sys
@@ -83,6 +83,24 @@ def test_what_ended_with_its_agent_is_closed_by_sync(store: str, tmp_path: Path)
     closing.sync(store)
     (row,) = tracking.read_runs(tracking_uri=store).to_dict("records")
     assert (row["status"], losses(store, row["run_id"])) == ("KILLED", LOSSES)
+
+
+@pytest.mark.parametrize("by", ["the next agent", "sync"])
+def test_a_dead_run_whose_agent_died_between_its_last_word_and_its_end_is_closed(
+    by: str, store: str, tmp_path: Path
+) -> None:
+    assert said(tmp_path, "killed", code=WITHOUT_MLFLOW + SAYS).returncode == -signal.SIGKILL
+    (folder,) = local.folders()
+    shipping.ship(folder, tracking.client(store))
+    assert local.is_sent(folder)
+    for bell in calls.place().glob(f"{calls.BELL}*"):  # which the first agent had heard
+        bell.unlink()
+    if by == "sync":
+        closing.sync(store)
+    else:
+        with processes.agent(tmp_path):
+            until(lambda: local.is_settled(folder))
+    assert list(tracking.read_runs(tracking_uri=store)["status"]) == ["KILLED"]
 
 
 def test_a_journal_of_another_host_is_not_declared_dead(store: str, tmp_path: Path) -> None:

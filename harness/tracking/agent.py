@@ -129,7 +129,7 @@ class _Agent:
         self.clients: dict[str, MlflowClient] = {}
         self.monitors = Monitors()
         for folder in local.folders():
-            if not local.is_sent(folder) or not local.is_over(folder):
+            if not local.is_settled(folder):
                 self._add(folder.name)
 
     def work(self) -> None:

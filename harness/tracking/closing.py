@@ -37,7 +37,7 @@ def sync(tracking_uri: str | None = None) -> None:
         target = tracking_uri or sent.store or str(local.beginning(folder).get("store", "")) or default_uri()
         if sent.run_id and sent.store and not same(sent.store, target):
             others.add(without_password(sent.store))
-        elif not (local.is_sent(folder) and (local.is_over(folder) or not local.is_dead(folder))):
+        elif not local.is_sent(folder) or (_may_close(folder) and not local.is_settled(folder)):
             left += _send(folder, target)
     if others:
         print(f"runs of other stores were left out: {', '.join(sorted(others))}", file=sys.stderr)
@@ -47,6 +47,10 @@ def sync(tracking_uri: str | None = None) -> None:
         raise InputError(
             f"{without_password(tracking_uri)} is not the store of all runs here: leave out --tracking-uri"
         )
+
+
+def _may_close(folder: Path) -> bool:
+    return local.is_dead(folder) and local.is_of_this_host(folder)
 
 
 def _send(folder: Path, uri: str) -> int:
@@ -61,7 +65,7 @@ def _send(folder: Path, uri: str) -> int:
             ship(folder, store)
             if local.unsent(folder) and not local.Sent.read(folder).aside:  # what the agent has seen meanwhile
                 ship(folder, store)
-            if is_dead and local.is_of_this_host(folder):
+            if _may_close(folder):
                 close_dead(folder, store)
             if is_dead:
                 say_late(store, local.Sent.read(folder).run_id)

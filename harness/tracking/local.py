@@ -136,7 +136,7 @@ def beginning(folder: Path) -> Record:
 
 
 def is_over(folder: Path) -> bool:
-    """Whether a run has said how it ended, or was closed in its stead."""
+    """Whether a run has said how it ended, or is dead."""
     return status(folder) in ENDS
 
 
@@ -212,6 +212,12 @@ def is_sent(folder: Path) -> bool:
     """Whether the store has all that a run has said, so far."""
     sent = Sent.read(folder)
     return not sent.aside and sent.journal == (folder / JOURNAL).stat().st_size
+
+
+def is_settled(folder: Path) -> bool:
+    """Whether the store has all that a run has said and how it ended, by its own word or closed in its stead."""
+    last, length = journal.last(folder / JOURNAL) or {}, (folder / JOURNAL).stat().st_size
+    return is_sent(folder) and (last.get("status") in ENDS or Sent.read(folder).closed == length)
 
 
 def prune(folder: Path) -> None:

@@ -127,7 +127,10 @@ THREE = ("--seeds", "1", "--methods", "ddpm", "vae", "gan", "--controls", "affin
 
 @pytest.fixture(scope="module")
 def comparison(forked: Launch, uri: str) -> tuple[str, str]:
-    """A comparison of one generator that was gone on with, with two more and with another seed: its id and table."""
+    """A comparison of one generator that was gone on with, with two more and with another seed: its id and table.
+
+    One of another VAE is another comparison.
+    """
 
     def children() -> list[tuple[str, str, str]]:
         runs = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
@@ -140,7 +143,10 @@ def comparison(forked: Launch, uri: str) -> tuple[str, str]:
     known = [("classifier", arm, "0") for arm in ("affine", "none", "vae")] + [("generator", "vae", "0")]
     assert children() == known
     for more, added in (
-        (THREE, [(kind, arm, "0") for kind in ("classifier", "generator") for arm in ("ddpm", "gan")]),
+        (
+            (*THREE, "--drifting.steps", "7"),  # of a method that it does not have
+            [(kind, arm, "0") for kind in ("classifier", "generator") for arm in ("ddpm", "gan")],
+        ),
         (("--seeds", "2", "--methods", "--controls"), [("classifier", "none", "1")]),
         (THREE, []),
     ):
@@ -148,6 +154,9 @@ def comparison(forked: Launch, uri: str) -> tuple[str, str]:
         assert parent in done.stdout, done.stderr
         known = sorted(known + added)
         assert children() == known
+    other = forked(*COMPARE, "--seeds", "1", "--methods", "vae", "--controls", "--vae.steps", "51")
+    assert other.returncode == 0, other.stderr
+    assert parent not in other.stdout
     table = forked("analysis.accuracy_table", "--comparison", parent)
     assert table.returncode == 0, table.stderr
     return parent, table.stdout

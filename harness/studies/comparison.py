@@ -4,6 +4,7 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +60,17 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load_dataset(plan, None, seed=0)
     print_notes(dataset)
-    parts = (plan.name, dataset.name, plan.num_synthetic, dataclasses.asdict(hyperparameters), *dataset.contents,
-             *identities.scoring_identity(plan))  # fmt: skip
-    identity = identities.digest(*parts)
+    identity = identities.digest(
+        plan.name, dataset.name, plan.num_synthetic, *dataset.contents, *identities.scoring_identity(plan)
+    )
+    params = {"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(plan, hyperparameters)}
     with opening.open_engine(plan) as workers, hold_driver_lock(f"comparison {plan.name} {identity[:8]}"):
-        parent = _parent(plan, hyperparameters, identity)
+        parent = _parent(plan, params, identity)
         with tracking.run(
             plan.experiment_name or "comparisons", plan.name, tags={}, params={}, tracking_uri=plan.tracking_uri,
             of=parent,
         ) as run:  # fmt: skip
+            run.params(params)
             run.describe(
                 f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
                 f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
@@ -91,32 +94,38 @@ def check(plan: Plan) -> None:
         load_dataset(plan, n_real, seed=0)
 
 
-def _parent(plan: Plan, hyperparameters: Any, identity: str) -> str:
-    """The comparison's run: the one that the store has of it, else a new one. Raises InputError for a deleted one."""
-    condition = f"tags.comparison = '{identity}'"
-    if known := inputs.find_runs(condition, plan.tracking_uri):
-        return known[0]["run_id"]
-    if known := inputs.find_runs(condition, plan.tracking_uri, deleted=True):
+def _parent(plan: Plan, params: Mapping[str, Any], identity: str) -> str:
+    """The comparison's run: the one that the store has of it, else a new one. Raises InputError for a deleted one.
+
+    One that has other hyperparameters of the classifier or of a method of the plan is another comparison.
+    """
+    condition, known = f"tags.comparison = '{identity}'", []
+    for deleted in (False, True):
+        known = [
+            row
+            for row in inputs.find_runs(condition, plan.tracking_uri, deleted)
+            if all(row.get(f"params.{key}", str(value)) == str(value) for key, value in params.items())
+        ]
+        if known and not deleted:
+            return known[0]["run_id"]
+    if known:
         raise InputError(
             f"the comparison {plan.name} was deleted in the store; to have it back: mlflow runs restore "
             f"--run-id {known[0]['run_id']}, or give another --name"
         )
-    with tracking.run(
-        plan.experiment_name or "comparisons",
-        plan.name,
-        tags={"kind": "comparison", "dataset": plan.data_name, "comparison": identity},
-        params={"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(hyperparameters)},
-        tracking_uri=plan.tracking_uri,
-    ) as run:
+    tags = {"kind": "comparison", "dataset": plan.data_name, "comparison": identity}
+    experiment = plan.experiment_name or "comparisons"
+    with tracking.run(experiment, plan.name, tags=tags, params=params, tracking_uri=plan.tracking_uri) as run:
         pass
     return run.id
 
 
-def flat(hyperparameters: Any) -> dict[str, Any]:
+def flat(plan: Plan, hyperparameters: Any) -> dict[str, Any]:
+    """The hyperparameters of the classifier and of the plan's methods: `ddpm.steps` …"""
     return {
         f"{part}.{key}": value
-        for part, values in dataclasses.asdict(hyperparameters).items()
-        for key, value in values.items()
+        for part in ("classifier", *plan.methods)
+        for key, value in dataclasses.asdict(getattr(hyperparameters, part)).items()
     }
 
 

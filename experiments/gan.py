@@ -6,18 +6,11 @@ With 60,000 images, 17 minutes of training and 2 seconds of sampling on one core
 machine): conditional accuracy 97.5 %, CAS 96.3 %.
 """
 
-from harness import cli, tracking
+from harness import cli
 from harness.methods.gan import Config
-from harness.settings import Single
+from harness.runs.command import training_of
 
-
-def main(settings: Single = Single(), config: Config = Config()) -> int:
-    """Train one GAN, sample from it, let the judge score the samples, log it all."""
-    from harness.runs import generators
-
-    generators.run_generator("gan", config, settings)
-    return tracking.exit_code()
-
+main = training_of("gan", Config)
 
 if __name__ == "__main__":
     cli.main(main)

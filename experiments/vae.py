@@ -6,18 +6,11 @@ With 60,000 images, 2 minutes of training and 1 second of sampling on one core i
 machine): conditional accuracy 99.3 %, CAS 97.3 %.
 """
 
-from harness import cli, tracking
+from harness import cli
 from harness.methods.vae import Config
-from harness.settings import Single
+from harness.runs.command import training_of
 
-
-def main(settings: Single = Single(), config: Config = Config()) -> int:
-    """Train one VAE, sample from it, let the judge score the samples, log it all."""
-    from harness.runs import generators
-
-    generators.run_generator("vae", config, settings)
-    return tracking.exit_code()
-
+main = training_of("vae", Config)
 
 if __name__ == "__main__":
     cli.main(main)

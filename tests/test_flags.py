@@ -22,12 +22,9 @@ from harness.tracking import __main__ as tracking
 from harness.tracking import server
 
 sys.path += [str(ROOT / "experiments"), str(ROOT / "experiments" / "benchmarks")]
+LAUNCHED = [path.stem for path in sorted((ROOT / "experiments").rglob("*.py")) if "cli.main(" in path.read_text()]
 SCRIPTS: dict[str, Callable[..., Any]] = {
-    **{
-        path.stem: importlib.import_module(path.stem).main
-        for path in sorted((ROOT / "experiments").rglob("*.py"))
-        if "cli.main(" in path.read_text()
-    },
+    **{name: importlib.import_module(name).main for name in LAUNCHED},
     **{
         path.stem: importlib.import_module(f"analysis.{path.stem}").main
         for path in sorted((ROOT / "analysis").glob("*.py"))
@@ -122,7 +119,7 @@ def test_a_flag_takes_what_is_declared_and_nothing_else(
     assert not wrong
 
 
-@pytest.mark.parametrize("script", [path.stem for path in sorted((ROOT / "experiments").rglob("*.py"))])
+@pytest.mark.parametrize("script", LAUNCHED)
 def test_help_shows_five_flags_first_and_no_flag_is_lost(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,12 +32,12 @@ class Config:
     """optimizer steps, the same for every arm"""
     batch_size: Count = 256
     """images per optimizer step, over all processes"""
+    hidden: Units = 256
+    """units of the hidden layer, the judge's feature space; a residual network's are its last stage's channels"""
     max_lr: Positive = 0.01
     """peak of the one-cycle learning rate (Adam); in a residual network the kernels have ten times as much (Muon)"""
     synthetic_share: Share | None = None
     """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
-    hidden: Units = 256
-    """units of the hidden layer, the judge's feature space; a residual network's are its last stage's channels"""
     width: Width | None = None
     """channels of a residual network's first stage; by default 24 for images in colour, and for grey ones 0: two
     convolutions in its place"""

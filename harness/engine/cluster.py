@@ -99,7 +99,7 @@ def _client(settings: WorkerSettings) -> Iterator[Client]:
 
 
 def _security(folder: Path) -> Security:
-    """Certificates as experiments/README.md shows how to make them."""
+    """Certificates as harness/studies/README.md shows how to make them."""
     files = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
     for path in files.values():
         if not path.is_file():

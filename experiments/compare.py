@@ -19,9 +19,10 @@ def main(
 ) -> int:
     """Train every generator and every arm's classifier, at every n_real and seed, under one parent run."""
     forking.start_fork_server()
+    from analysis import answer
     from harness.studies.comparison import compare
 
-    compare(plan, hyperparameters)
+    compare(plan, hyperparameters, answer.log)
     return tracking.exit_code()
 
 

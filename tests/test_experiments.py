@@ -1,6 +1,7 @@
 """The command line as a user types it, in real processes, on the embedded digits."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -165,6 +166,27 @@ def comparison(forked: Launch, uri: str) -> tuple[str, str]:
 def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(comparison: tuple[str, str]) -> None:
     _, table = comparison
     assert re.search(r"150 +\| vae †? +\| +1 ", table), table
+
+
+def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str) -> None:
+    """Its figures are the table's cells to the digit, its description has the table's rows."""
+    parent, _ = comparison
+    run = tracking.client(uri).get_run(parent)
+    table = accuracy_table.accuracy_table(runs.whole_arms(runs.comparison_cells(parent, uri)))
+    columns = {"gain": "gain_points", "gain_low": "gain_low_points", "p_holm": "p_holm"}
+    for row in table[table["method"] != "none"].to_dict("records"):
+        assert run.data.metrics[f"test/accuracy/{row['method']}"] == row["augmented_percent"] / 100
+        for name, column in columns.items():
+            said = run.data.metrics.get(f"test/{name}/{row['method']}", math.nan)
+            assert said == row[column] or (math.isnan(said) and math.isnan(row[column]))
+    none = table[table["method"] == "none"].iloc[0]
+    assert run.data.metrics["test/accuracy/none"] == none["baseline_percent"] / 100
+    assert not [name for name in run.data.metrics if name.startswith("system/")]
+    assert run.data.tags["arms"].split() == table["method"].tolist()
+    assert re.search(r"\| +150 \| vae †? +\| +1 ", run.data.tags["mlflow.note.content"])
+    assert [found.dataset.name for found in run.inputs.dataset_inputs] == ["digits"]
+    with tracking.fetched(parent, "tables/accuracy_table.md", uri) as path:
+        assert "gain, points |" in path.read_text()
 
 
 @pytest.mark.usefixtures("comparison")

@@ -4,7 +4,9 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from harness.runs.arms import Arm
 from harness.settings import Common, Single, load_dataset, print_notes
 from harness.studies.plans import ComparisonPlan as Plan
 from harness.tracking import inputs, local
+from harness.tracking.writing import Run
 from harness.training import launch
 
 
@@ -54,8 +57,14 @@ class Cell:
         return None if self.samples else Cell(self.arm, self.n_real, self.seed, samples=True)
 
 
-def compare(plan: Plan, hyperparameters: Any) -> None:
-    """Train every generator and every arm's classifier that the comparison does not have yet."""
+Answer = Callable[[Run, str, str | None, bool], None]
+"""(run, comparison's id, store, whether all cells have finished): says in the run what the cells answer."""
+ANSWER_S = 60.0
+"""Between two answers of a comparison that goes on."""
+
+
+def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
+    """Train every generator and every arm's classifier that the comparison does not have yet, and have it answer."""
     check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load_dataset(plan, None, seed=0)
@@ -71,12 +80,15 @@ def compare(plan: Plan, hyperparameters: Any) -> None:
             of=parent,
         ) as run:  # fmt: skip
             run.params(params)
-            run.describe(
-                f"**{plan.name}**: {plan.data_name}, n_real {', '.join(map(str, plan.n_real))}, {plan.seeds} seeds, "
-                f"{plan.num_synthetic:,} synthetic images. Its table and pictures are among the artifacts after\n\n"
-                f"    python -m analysis.accuracy_table --comparison {parent}"
-            )
-            _carry_out_all(plan, hyperparameters, parent, workers)
+            run.data(dataset.name, dataset.train.digest, dataset.name, "training")
+            said = functools.partial(answer, run, parent, plan.tracking_uri)
+            failed = _carry_out_all(plan, hyperparameters, parent, workers, functools.partial(said, False))
+            said(True)
+            if failed:
+                name = next(iter(failed))
+                raise InputError(
+                    f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
+                )
     print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
 
 
@@ -156,11 +168,10 @@ def _cells_of_generator(plan: Plan, method: str, n_real: int, seed: int) -> list
     ]
 
 
-def _carry_out_all(plan: Plan, hyperparameters: Any, parent: str, workers: Engine) -> None:
-    """Have the cells done that are not; a classifier after the generator of its samples.
-
-    Raises InputError, after all, for those that have failed.
-    """
+def _carry_out_all(
+    plan: Plan, hyperparameters: Any, parent: str, workers: Engine, answer: Callable[[], None]
+) -> dict[str, str]:
+    """Have the cells done that are not; a classifier after the generator of its samples. Why some have failed."""
     cells, known = cells_of(plan), _finished(parent, plan.tracking_uri)
     left = {name: cell for name, cell in cells.items() if name not in known}
     wanted = {cell.source.name for cell in left.values() if cell.source}
@@ -172,12 +183,14 @@ def _carry_out_all(plan: Plan, hyperparameters: Any, parent: str, workers: Engin
         task = Task(carry_out, arguments, plan.processes_per_trial, plan.trial_timeout)
         workers.submit(name, task, needs=source if source in left else None)
     endings = with_progress_lines(workers.endings(lambda *_: False), plan.name, len(left), workers.slots)
-    failed = {name: ending.reason for name, ending in endings if ending.state != "done"}
-    if failed:
-        name = next(iter(failed))
-        raise InputError(
-            f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
-        )
+    failed, answered_s = {}, time.monotonic()
+    for name, ending in endings:
+        if ending.state != "done":
+            failed[name] = ending.reason
+        if time.monotonic() - answered_s > ANSWER_S:
+            answer()
+            answered_s = time.monotonic()
+    return failed
 
 
 def _finished(parent: str, tracking_uri: str | None) -> dict[str, str]:

@@ -36,6 +36,8 @@ IDLE_S = 30.0
 GIVE_UP_S = 900.0
 """After which one ends that can send nothing of what is left."""
 LONGEST_PAUSE_S = 60.0
+WAITING = ("comparison", "study")
+"""Runs that do nothing themselves but wait for others: what the machine does meanwhile is said there."""
 
 
 class Errand:
@@ -45,6 +47,8 @@ class Errand:
         self.folder = folder
         self.address = str(local.beginning(folder).get("store") or "")
         self.is_here = local.is_of_this_host(folder)
+        begun = local.beginning(folder)
+        self.works = "of" not in begun and begun.get("tags", {}).get("kind") not in WAITING
         self.next_s = self.beat_s = 0.0
         self.pause_s = SEND_S
         self.alive = True
@@ -139,7 +143,8 @@ class _Agent:
             if self._answer_calls():
                 busy_s = sent_s = time.monotonic()
             now = time.monotonic()
-            living = [errand for errand in self.errands.values() if errand.alive and not errand.saw_end]
+            errands = self.errands.values()
+            living = [errand for errand in errands if errand.works and errand.alive and not errand.saw_end]
             if living and now - monitor_s > MONITOR_S:
                 figures, monitor_s = self.monitors.figures(), now
                 for errand in living:
@@ -182,7 +187,8 @@ class _Agent:
                 errand = self.errands.get(run)
                 if errand:
                     is_over = local.is_over(errand.folder)
-                    if is_over and not errand.saw_end and errand.is_here and not local.is_dead(errand.folder):
+                    alive = errand.is_here and not local.is_dead(errand.folder)
+                    if is_over and errand.works and not errand.saw_end and alive:
                         errand.observe(self.monitors.figures())  # the shortest run has them too
                     errand.saw_end = is_over
                 self._add(run)

@@ -21,8 +21,9 @@ DESCRIPTIONS = {
         A run is one classifier that saw real images and an arm's: `test/accuracy`. The judges, which saw all real
         images, are here too.""",
     "comparisons": """
-        A run is a comparison; its cells, a classifier each, are under it. Its table is among its artifacts, once
-        `python -m analysis.accuracy_table` has made it.""",
+        A run is a comparison, and its description the answer; its cells, a classifier each, are under it.
+        `test/gain/ARM` (percentage points) with `test/gain_low/ARM` and `test/gain_high/ARM` by n_real, which is the
+        step, are learning curves.""",
     "studies": """
         A run is a study of one method's hyperparameters; its trials are under it, their hyperparameters as params.
         `python -m analysis.studies` makes its page.""",

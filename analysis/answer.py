@@ -1,0 +1,73 @@
+"""A comparison's answer in its own run, where MLflow's UI shows it: figures by n_real, the table, its pictures.
+
+`experiments/compare.py` calls it; `python -m analysis.accuracy_table` says the same of any other selection of cells.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from analysis import accuracy_table, low_data, marks, runs
+from analysis.accuracy_table import BASELINE
+from analysis.lazily import pd
+from harness import tracking
+from harness.errors import InputError
+
+FIGURES = {
+    "test/gain": "gain_points",
+    "test/gain_low": "gain_low_points",
+    "test/gain_high": "gain_high_points",
+    "test/p_holm": "p_holm",
+}
+SHORT = ("n_real", "method", "n", "accuracy, %", "gain, points", "p (Holm)", "training, s")
+"""The columns of the description, which has room for few."""
+
+
+def log(run: tracking.Run, comparison: str, tracking_uri: str | None, is_whole: bool) -> None:
+    """Say in a comparison's run what its finished cells answer; figures and pictures once they all are there."""
+    try:
+        cells = runs.whole_arms(runs.comparison_cells(comparison, tracking_uri))
+    except InputError:  # no cell has finished yet
+        return
+    table = accuracy_table.accuracy_table(cells)
+    run.describe(description(cells, table))
+    arms = cells["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
+    sizes, seeds = (sorted(cells[name].unique()) for name in ("n_real", "seed"))
+    run.tags({"arms": " ".join(arms), "n_real": " ".join(map(str, sizes)), "seeds": " ".join(map(str, seeds))})
+    if is_whole:
+        for n_real, values in figures(table).items():
+            run.metrics(values, n_real)
+        with tempfile.TemporaryDirectory() as folder:
+            for path in accuracy_table.write(cells, Path(folder)):
+                run.file(path, "tables")
+        if len(sizes) > 1:
+            run.picture(low_data.plot(low_data.gains(cells)), "tables/low_data.png")
+
+
+def figures(table: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """By n_real, which is their step in the UI: `test/accuracy/ARM` (0 … 1), `test/gain/ARM` and its interval (points),
+    `test/p_holm/ARM`, `cost/generator_device_seconds/ARM`.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for row in table.to_dict("records"):
+        accuracy = row["baseline_percent" if row["method"] == BASELINE else "augmented_percent"]
+        values = {
+            "test/accuracy": accuracy / 100,
+            **{name: row[column] for name, column in FIGURES.items()},
+            "cost/generator_device_seconds": row["generator_training_s"] + row["generator_sampling_s"],
+        }
+        of_arm = {f"{name}/{row['method']}": value for name, value in values.items() if not math.isnan(value)}
+        found.setdefault(int(row["n_real"]), {}).update(of_arm)
+    return found
+
+
+def description(cells: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The table's main columns and its caveats, as Markdown."""
+    whole = accuracy_table.shown(table, accuracy_table.notes(cells), marks.signs(cells))
+    rows = [dict(zip(whole.headings, row, strict=True)) for row in whole.rows]
+    for row in rows:
+        row["accuracy, %"] = row["baseline, %" if row["method"] == BASELINE else "augmented, %"]
+    return replace(whole, headings=SHORT, rows=[[row[heading] for heading in SHORT] for row in rows]).markdown()

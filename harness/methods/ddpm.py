@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
 from harness.data.datasets import ImageShape
@@ -21,7 +22,7 @@ from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched
 from harness.training.loop import Batch, accumulate_gradients
-from harness.training.optimizers import AdamW
+from harness.training.optimizers import AdamW, Muon
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,6 +45,8 @@ class Config:
     """images per optimizer step, over all processes"""
     learning_rate: Positive = searched(2e-3, low=2e-4, high=4e-3, log=True)
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
+    kernel_learning_rate: NotNegative = searched(0.02, low=5e-3, high=1e-1, log=True)
+    """peak learning rate of the convolutions between the first and the last (Muon), likewise; 0: AdamW for all"""
     schedule: Literal["linear", "cosine"] = searched("linear", choices=("linear", "cosine"))
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
     num_steps: Annotated[int, Within(int, 1, most=100_000)] = searched(1000, low=100, high=1000, log=True)
@@ -304,10 +307,20 @@ class DDPM(nn.Module):
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.to(accelerator.device)
-        optimizer = AdamW(self.net.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        weights, rate = dict(self.net.named_parameters()), self.config.kernel_learning_rate
+        inner = {
+            name: weight
+            for name, weight in weights.items()
+            if rate and weight.ndim == 4 and not name.startswith(("entry", "exit"))
+        }
+        others = [weight for name, weight in weights.items() if name not in inner]
+        optimizers: list[Optimizer] = [AdamW(others, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)]
+        if inner:
+            optimizers.append(Muon(inner.values(), lr=rate, momentum=0.95, weight_decay=0.0))
         self.accelerator = accelerator
         # A list hides the wrapped network from nn.Module: the weights keep their names.
-        self.wrapped, self.optimizers = [accelerator.prepare(self.net)], [accelerator.prepare(optimizer)]
+        self.wrapped = [accelerator.prepare(self.net)]
+        self.optimizers = [accelerator.prepare(optimizer) for optimizer in optimizers]
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """One step of Ho 2020's Algorithm 1, with the simple loss of its eq. 14.
@@ -315,12 +328,13 @@ class DDPM(nn.Module):
         Three things depart from it: t is stratified over the batch (as in Kingma 2021, arXiv:2107.00630),
         some labels are hidden for guidance (Ho & Salimans 2022), and the loss is a mean over pixels, not a sum.
         """
-        (optimizer,) = self.optimizers
-        optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         metrics = accumulate_gradients(self.accelerator, self.wrapped[0], batch, self._loss)
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * self.learning_rate(step)
+            optimizer.step()
         self.ema.update_parameters(self.net)
         return metrics
 
@@ -334,9 +348,9 @@ class DDPM(nn.Module):
         return loss, {"train/loss": loss}
 
     def learning_rate(self, step: int) -> float:
-        """A short linear rise, then half a cosine down to 0 at `steps`."""
+        """In parts of its peak: a short linear rise, then half a cosine down to 0 at `steps`."""
         rise = min(1.0, (step + 1) / 200)
-        return self.config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
+        return rise * 0.5 * (1 + math.cos(math.pi * step / self.config.steps))
 
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
         """Images [n, C, H, W] in [-1, 1] for `labels` [n], by the configured sampler."""

@@ -357,7 +357,7 @@ def test_certificates_that_are_not_there_are_refused(tmp_path: Path) -> None:
 def key(folder: Path) -> tuple[str, ...]:
     """A key as harness/studies/README.md has it made, and Dask's flags for it."""
     folder.mkdir()
-    readme = (processes.ROOT / "experiments" / "README.md").read_text()
+    readme = (processes.ROOT / "harness/studies/README.md").read_text()
     commands = [line for line in readme.splitlines() if line.startswith(("openssl req -x509", "cp cert.pem"))]
     assert len(commands) == 2
     subprocess.run("\n".join(commands), shell=True, check=True, cwd=folder, stderr=subprocess.DEVNULL)

@@ -2,8 +2,8 @@
 
     accelerate launch experiments/ddpm.py --dataset mnist
 
-With 60,000 images, 32 minutes of training and 3 of sampling on one core in bf16 (measured, shared machine):
-conditional accuracy 98.9 %, CAS 98.2 %.
+With 60,000 images and `--kernel-learning-rate 0`, 32 minutes of training and 3 of sampling on one core in bf16
+(measured, shared machine): conditional accuracy 98.9 %, CAS 98.2 %.
 """
 
 from harness import cli

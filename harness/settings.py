@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.bounds import Count, ImageSize, Natural, Seconds
+from harness.bounds import Count, ImageSize, Natural, Seconds, Width
 
 if TYPE_CHECKING:
     from harness.data.datasets import Dataset
@@ -43,6 +43,8 @@ class Scoring:
     judge_steps: Count | None = None
     """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
     default 1,400 of 256 images, in colour 1,600"""
+    judge_width: Width | None = None
+    """channels of the judge's first stage, as of `--classifier.width`; by default 24 for images in colour"""
 
 
 @dataclass(frozen=True)

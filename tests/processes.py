@@ -84,7 +84,7 @@ def fill(outputs: Path) -> None:
     tracking.client(f"sqlite:///{aside}/mlflow.db").search_experiments()
     weights = aside / judges.path(dataset, Common()).relative_to(judges.OUTPUTS)
     weights.parent.mkdir(parents=True)
-    judging.save_weights(judging.train_judge(dataset, Common.judge_steps), weights)
+    judging.save_weights(judging.train_judge(dataset, judging.judge_config(dataset)), weights)
     aside.rename(outputs)
 
 

@@ -108,7 +108,7 @@ def test_the_judge_of_photographs_is_worth_its_name(tmp_path: Path) -> None:
     with tarfile.open(file) as archive:
         archive.extractall(tmp_path, filter="data")
     dataset = datasets.load(f"folder:{tmp_path}")
-    judge = judging.train_judge(dataset, None)
+    judge = judging.train_judge(dataset, judging.judge_config(dataset))
     found = classifier.scores(classifier.predict(judge, dataset.test.images), dataset.test.labels, 10)
     assert found["accuracy"] > 0.85  # 0.86; a network made for digits has 0.669
 

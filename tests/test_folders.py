@@ -354,7 +354,7 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
 
 def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     dataset, accelerator = load(animals), Accelerator(cpu=True)
-    judge = judging.restore_judge(dataset, judging.train_judge(dataset, steps=5).state_dict())
+    judge = judging.train_judge(dataset, judging.judge_config(dataset, steps=5))
     samples = dataset.real[dataset.real.labels < 2]  # of the third class there is none
     figures = judging.conditional_accuracy(judge, samples, 3, accelerator)
     assert "samples/conditional_accuracy_class_2" not in figures
@@ -375,7 +375,7 @@ def test_flat_images_are_no_error(tmp_path: Path) -> None:
     for number in range(120):
         save(Image.new("L", (8, 8), 90 * (number % 2)), tmp_path / "ab"[number % 2] / f"{number:03}.png")
     dataset = load(tmp_path)
-    judge = judging.restore_judge(dataset, judging.train_judge(dataset, steps=5).state_dict())
+    judge = judging.train_judge(dataset, judging.judge_config(dataset, steps=5))
     figures = quality.quality_metrics(judge, dataset.real, dataset, seed=0)
     assert "test/quality/sharpness" not in figures
     assert all(np.isfinite(list(figures.values())))

@@ -37,27 +37,26 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def judge_config(dataset: Dataset, steps: int | None) -> classifier.Config:
-    """The judge's size and training, by the images' colours; of so many steps."""
+def judge_config(dataset: Dataset, steps: int | None = None, width: int | None = None) -> classifier.Config:
+    """The judge's size and training, by the images' colours where they are not asked for."""
     if dataset.train.shape[0] > 1:
-        config = classifier.Config(steps=steps or 1600, augment=True)
+        config = classifier.Config(steps=steps or 1600, width=width, augment=True)
     else:
-        config = classifier.Config(steps=steps or 1400)
+        config = classifier.Config(steps=steps or 1400, width=width)
     return classifier.with_size(config, dataset.image_shape)
 
 
-def judge_key(dataset: Dataset, steps: int | None) -> str:
+def judge_key(dataset: Dataset, config: classifier.Config) -> str:
     """What a judge is of, 16 hexadecimal digits: equal ones may judge for one another."""
-    parts = f"{dataset.train.digest}{judge_config(dataset, steps)}{numerics.VERSION}"
+    parts = f"{dataset.train.digest}{config}{numerics.VERSION}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def train_judge(dataset: Dataset, steps: int | None) -> Classifier:
+def train_judge(dataset: Dataset, config: classifier.Config) -> Classifier:
     """The judge of a data set: a classifier trained on all training images; it never sees the test split.
 
     By this process alone, so that its weights do not depend on how many there are.
     """
-    config = judge_config(dataset, steps)
     model = classifier.build_classifier(config, dataset.image_shape, JUDGE_SEED)
     model.prepare(None)
     batches = Batches((dataset.train, config.batch_size), seed=JUDGE_SEED)
@@ -66,9 +65,9 @@ def train_judge(dataset: Dataset, steps: int | None) -> Classifier:
     return model.eval()
 
 
-def restore_judge(dataset: Dataset, weights: Mapping[str, Tensor]) -> Classifier:
+def restore_judge(dataset: Dataset, weights: Mapping[str, Tensor], config: classifier.Config) -> Classifier:
     """The judge of a data set from its weights, ready to predict."""
-    model = classifier.build_classifier(judge_config(dataset, None), dataset.image_shape, JUDGE_SEED)
+    model = classifier.build_classifier(config, dataset.image_shape, JUDGE_SEED)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -52,8 +52,8 @@ def generator_identity(
 
 def scoring_identity(settings: Common) -> list[str]:
     """By what other classifiers than usual samples are scored."""
-    usual = {"cas": (settings.cas_steps, Common.cas_steps), "judge": (settings.judge_steps, None)}
-    return [f"{name} after {steps} steps" for name, (steps, default) in usual.items() if steps != default]
+    names = ("cas_steps", "judge_steps", "judge_width")
+    return [f"{name} {getattr(settings, name)}" for name in names if getattr(settings, name) != getattr(Common, name)]
 
 
 def training_identity(identity: dict[str, Any]) -> dict[str, Any]:

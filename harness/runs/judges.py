@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from harness.data.datasets import Dataset
+    from harness.evaluation import classifier
     from harness.evaluation.classifier import Classifier
     from harness.settings import Common
 
@@ -45,8 +46,14 @@ def get_judge(dataset: Dataset, settings: Common, accelerator: Accelerator) -> t
         kept = path(dataset, settings)
         with locks.held(kept.with_suffix(".lock"), TRAINING_S):
             weights = _kept(kept) or _of_the_store(dataset, settings, kept) or _made(dataset, settings, kept)
-    model = judging.restore_judge(dataset, launch.broadcast_from_main(weights, accelerator))
+    weights = launch.broadcast_from_main(weights, accelerator)
+    model = judging.restore_judge(dataset, weights, config_of(dataset, settings))
     return model.to(accelerator.device), judging.weights_digest(model)
+
+
+def config_of(dataset: Dataset, settings: Common) -> classifier.Config:
+    """The judge's size and training."""
+    return judging.judge_config(dataset, settings.judge_steps, settings.judge_width)
 
 
 def path(dataset: Dataset, settings: Common) -> Path:
@@ -56,7 +63,7 @@ def path(dataset: Dataset, settings: Common) -> Path:
 
 
 def _name(dataset: Dataset, settings: Common) -> str:
-    return f"{dataset.name}-{judging.judge_key(dataset, settings.judge_steps)}.safetensors"
+    return f"{dataset.name}-{judging.judge_key(dataset, config_of(dataset, settings))}.safetensors"
 
 
 def _kept(path: Path) -> dict | None:
@@ -70,7 +77,7 @@ def _kept(path: Path) -> dict | None:
 def _of_the_store(dataset: Dataset, settings: Common, path: Path) -> dict | None:
     """The oldest judge of the store, if it has one and answers."""
     try:
-        key = judging.judge_key(dataset, settings.judge_steps)
+        key = judging.judge_key(dataset, config_of(dataset, settings))
         found = inputs.find_finished("judge_key", key, settings.tracking_uri)
         if not found:
             return None
@@ -82,14 +89,14 @@ def _of_the_store(dataset: Dataset, settings: Common, path: Path) -> dict | None
 
 def _made(dataset: Dataset, settings: Common, path: Path) -> dict:
     """A judge for a store that has none: of another store, if this folder has worked with one, else trained."""
-    config = judging.judge_config(dataset, settings.judge_steps)
+    config = config_of(dataset, settings)
     with tracking.run(
         "classifiers",
         f"judge {dataset.name}",
         tags={
             "kind": "judge",
             "dataset": dataset.name,
-            "judge_key": judging.judge_key(dataset, settings.judge_steps),
+            "judge_key": judging.judge_key(dataset, config_of(dataset, settings)),
             "numerics": numerics.VERSION,
         },
         params=vars(config) | {"dataset": dataset.name, "seed": judging.JUDGE_SEED},
@@ -98,9 +105,9 @@ def _made(dataset: Dataset, settings: Common, path: Path) -> dict:
         run.data(f"{dataset.name} train", dataset.train.digest, dataset.name, "training")
         elsewhere = (_kept(other) for other in sorted(JUDGES.glob(f"*/{_name(dataset, settings)}")) if other != path)
         if weights := next(filter(None, elsewhere), None):
-            model = judging.restore_judge(dataset, weights)
+            model = judging.restore_judge(dataset, weights, config)
         else:
-            model = judging.train_judge(dataset, settings.judge_steps)
+            model = judging.train_judge(dataset, config)
         run.tags({"judge": judging.weights_digest(model)[:16]})
         with tempfile.TemporaryDirectory() as place:
             file = Path(place) / "weights.safetensors"

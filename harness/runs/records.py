@@ -11,7 +11,7 @@ import torch
 
 from harness import numerics
 from harness.data.datasets import Dataset
-from harness.evaluation import judging
+from harness.runs import judges
 from harness.settings import Single
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "cas_steps": settings.cas_steps,
-        "judge_steps": judging.judge_config(dataset, settings.judge_steps).steps,
+        "judge_steps": judges.config_of(dataset, settings).steps,
+        "judge_width": judges.config_of(dataset, settings).width,
         "world_size": accelerator.num_processes,
         "accumulate": settings.accumulate,
         "device": accelerator.device.type,

@@ -14,7 +14,6 @@ from analysis import accuracy_table, low_data, marks, runs
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import pd
 from harness import tracking
-from harness.errors import InputError
 
 FIGURES = {
     "test/gain": "gain_points",
@@ -27,11 +26,11 @@ SHORT = ("n_real", "method", "n", "accuracy, %", "gain, points", "p (Holm)", "tr
 
 
 def log(run: tracking.Run, comparison: str, tracking_uri: str | None, is_whole: bool) -> None:
-    """Say in a comparison's run what its finished cells answer; figures and pictures once they all are there."""
-    try:
-        cells = runs.whole_arms(runs.comparison_cells(comparison, tracking_uri))
-    except InputError:  # no cell has finished yet
-        return
+    """Say in a comparison's run what its finished cells answer; figures and pictures once they all are there.
+
+    Raises InputError where none has finished, or the store is away.
+    """
+    cells = runs.whole_arms(runs.comparison_cells(comparison, tracking_uri))
     table = accuracy_table.accuracy_table(cells)
     run.describe(description(cells, table))
     arms = cells["method"].drop_duplicates().sort_values(key=accuracy_table.rank)

@@ -73,6 +73,12 @@ def test_the_size_is_by_the_colours_or_as_asked(channels: int, asked: int | None
     assert model(torch.zeros(2, channels, 12, 12)).shape == (2, 5)
 
 
+def test_another_length_or_width_is_another_judge() -> None:
+    configs = [judging.judge_config(DIGITS, *size) for size in ((None, None), (7, None), (None, 8))]
+    assert [(config.steps, config.width) for config in configs] == [(1400, 0), (7, 0), (1400, 8)]
+    assert len({judging.judge_key(DIGITS, config) for config in configs}) == 3
+
+
 def test_moves_are_of_the_image_and_its_step() -> None:
     """Each image has its own, in colour a reflection of half of them; an edge of one colour stays without a seam."""
     draws = Draws(0, "train", 3, 400, slice(0, 400), torch.device("cpu"))

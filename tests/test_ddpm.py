@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
@@ -166,3 +167,12 @@ def test_samplers_draw_images_that_depend_on_the_seed_alone(sampler: str) -> Non
     assert first.abs().max() <= 1
     assert torch.equal(first, draw(1))
     assert not torch.equal(first, draw(2))
+
+
+@pytest.mark.parametrize(("rate", "number"), [(0.02, 2), (0.0, 1)])
+def test_each_weight_is_of_one_optimizer(rate: float, number: int) -> None:
+    model = ddpm.DDPM(ddpm.Config(num_steps=10, hidden_channels=16, kernel_learning_rate=rate), ImageShape(1, 8, 8, 10))
+    model.prepare(Accelerator(cpu=True))
+    assert len(model.optimizers) == number
+    trained = [weight for each in model.optimizers for group in each.param_groups for weight in group["params"]]
+    assert sorted(map(id, trained)) == sorted(map(id, model.net.parameters()))

@@ -5,6 +5,7 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 
 import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ class Cell:
 
 
 Answer = Callable[[Run, str, str | None, bool], None]
-"""(run, comparison's id, store, whether all cells have finished): says in the run what the cells answer."""
+"""(run, comparison's id, store, whether all cells have finished): says in the run what the cells answer, or raises
+InputError.
+"""
 ANSWER_S = 60.0
 """Between two answers of a comparison that goes on."""
 
@@ -81,15 +84,23 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
         ) as run:  # fmt: skip
             run.params(params)
             run.data(dataset.name, dataset.train.digest, dataset.name, "training")
-            said = functools.partial(answer, run, parent, plan.tracking_uri)
-            failed = _carry_out_all(plan, hyperparameters, parent, workers, functools.partial(said, False))
-            said(True)
+            say = functools.partial(_say, answer, run, parent, plan.tracking_uri)
+            failed = _carry_out_all(plan, hyperparameters, parent, workers, functools.partial(say, False))
+            say(True)
             if failed:
                 name = next(iter(failed))
                 raise InputError(
                     f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
                 )
     print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
+
+
+def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, is_whole: bool) -> None:
+    """Have the comparison answer. Cells that were trained are not lost where it cannot."""
+    try:
+        answer(run, parent, tracking_uri, is_whole)
+    except InputError as error:
+        print(f"the comparison's run has no answer yet: {error}", file=sys.stderr)
 
 
 def check(plan: Plan) -> None:

@@ -71,6 +71,20 @@ def test_a_run_that_has_said_its_end_is_not_closed_otherwise(store: str, tmp_pat
     assert {row["status"] for row in tracking.read_runs(tracking_uri=store).to_dict("records")} == {"FINISHED"}
 
 
+def test_a_part_of_a_run_is_waited_for_with_the_whole(store: str, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as nobody, contextlib.ExitStack() as agents:
+        nobody.enter_context(locks.held(calls.place() / calls.LOCK))  # no agent can start
+        with tracking.run("studies", "whole", tags={}, params={}, tracking_uri=store) as whole:
+            with tracking.run("studies", "part", tags={}, params={}, parent=whole.id, tracking_uri=store) as part:
+                pass
+            assert (local.status(part.folder), local.is_sent(part.folder)) == ("FINISHED", False)
+            assert not local.is_dead(part.folder)
+            nobody.close()
+            agents.enter_context(processes.agent(tmp_path))
+        assert local.is_settled(part.folder)
+        assert local.is_settled(whole.folder)
+
+
 def finished_here(store: str) -> Path:
     with tracking.run("generators", "a run", tags={}, params={}, tracking_uri=store) as run:
         run.metrics({"train/loss": 1.0}, 0)

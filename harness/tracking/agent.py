@@ -27,7 +27,7 @@ from harness.tracking.redaction import redacted
 from harness.tracking.shipping import close_dead, ship, show_life
 from harness.tracking.system import Monitors
 
-TICK_S = 0.1
+TICK_S = 0.02
 SEND_S = 2.0
 """Between two requests of a run that goes on; a bell is answered at once."""
 MONITOR_S = 10.0

@@ -6,6 +6,7 @@ is known by its tag, a metric row by its key, step, time and value, a param or a
 """
 
 import contextlib
+import functools
 import json
 import re
 import time
@@ -30,6 +31,7 @@ from harness.tracking.stores import LATE
 
 LATE_MS = 60_000  # from the end of a run to its sending
 METRICS, OTHERS = 1000, 100  # in a request, MLflow's limits
+BATCHED = ("metrics", "params", "tags")
 FOLDER_TAG = "journal"
 """The tag by which a store knows the run of a folder."""
 REFERENCES = ("samples_run", "trained_by")
@@ -65,25 +67,31 @@ class _Way:
         self.before = set(sent.aside)
 
     def send(self, name: str) -> None:
-        """What a journal holds behind the position that was sent."""
+        """What a journal holds behind the position that was sent: metrics, params and tags first, in few requests."""
         field = "journal" if name == JOURNAL else "agent_journal"
-        start = _aligned(self.folder / name, getattr(self.sent, field))
+        position = start = _aligned(self.folder / name, getattr(self.sent, field))
         batch: list[tuple[Record, int]] = []
-        position = start
+        others: list[tuple[Record, int, int]] = []
+
+        def flush() -> None:
+            self._send_batch(name, batch)
+            for record, begin, end in others:
+                self._attempt(name, record, begin)
+                self._note(field, end)
+            batch.clear()
+            others.clear()
+
         for record, after in journal.read(self.folder / name, start):
-            if record.keys() & {"metrics", "params", "tags"}:
-                if not _fit([each for each, _ in batch], record):
-                    self._send_batch(name, batch)
-                    self._note(field, position)
-                    batch = []
+            if not record.keys() & BATCHED:
+                others.append((record, position, after))
+            elif _fit([each for each, _ in batch], record):
                 batch.append((record, position))
             else:
-                self._send_batch(name, batch)
-                batch = []
-                self._attempt(name, record, position)
-                self._note(field, after)
+                flush()
+                self._note(field, position)
+                batch.append((record, position))
             position = after
-        self._send_batch(name, batch)
+        flush()
         if position != start:
             self._note(field, position)
         elif start < getattr(self.sent, field):  # lines that were sent are lost here
@@ -115,7 +123,7 @@ class _Way:
         """Send one record, or set it aside with the store's reason."""
         key = f"{name}:{position}"
         try:
-            if record.keys() & {"metrics", "params", "tags"}:
+            if record.keys() & BATCHED:
                 _log([record], self.store, self.run_id)
             self._send_other(record)
         except Exception as error:
@@ -184,8 +192,12 @@ class _Way:
         """Whether a stepped image was sent before: the store would give it another name each time."""
         start = f"images/{record['image'].replace('/', '~')}"
         stamp = re.compile(rf"\D{record['step']}\Dtimestamp\D{record['time']}\D")
-        there = [found.path for found in self.store.list_artifacts(self.run_id, "images")]
-        return any(path.startswith(start) and stamp.search(path) for path in there)
+        return any(path.startswith(start) and stamp.search(path) for path in self._images)
+
+    @functools.cached_property
+    def _images(self) -> list[str]:
+        """The stepped images that the store had before."""
+        return [found.path for found in self.store.list_artifacts(self.run_id, "images")]
 
 
 def _kind(record: Record) -> str:
@@ -193,7 +205,7 @@ def _kind(record: Record) -> str:
     for kind in ("file", "image", "model", "data", "status"):
         if kind in record:
             return f"{kind} {record[kind]}"
-    first = next(kind for kind in ("metrics", "params", "tags") if kind in record)
+    first = next(kind for kind in BATCHED if kind in record)
     return f"{first} {', '.join(sorted(record[first])[:3])}"
 
 
@@ -214,7 +226,7 @@ def _aligned(path: Path, position: int) -> int:
 
 def _fit(records: list[Record], more: Record) -> bool:
     """Whether one request takes them all."""
-    counts = {kind: sum(len(each.get(kind, ())) for each in [*records, more]) for kind in ("metrics", "params", "tags")}
+    counts = {kind: sum(len(each.get(kind, ())) for each in [*records, more]) for kind in BATCHED}
     return (
         counts["metrics"] <= METRICS
         and counts["params"] <= OTHERS

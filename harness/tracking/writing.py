@@ -44,6 +44,9 @@ DESCRIPTION = "mlflow.note.content"
 
 
 _left: set[str] = set()
+_open: list[Run] = []
+"""The runs of this process that are not over."""
+os.register_at_fork(after_in_child=_open.clear)
 
 
 def exit_code() -> int:
@@ -66,7 +69,8 @@ class Run:
         self, folder: Path | None = None, secrets: Mapping[str, str] | None = None, parent: str | None = None
     ) -> None:
         self.folder, self._secrets, self.parent = (folder or RUNS).absolute(), dict(secrets or {}), parent
-        self.is_sent = True
+        self.is_sent, self._was_stopped = True, False
+        self._parts: list[Run] = []
         self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
         self._journal = Journal(self.folder / JOURNAL) if folder else None
@@ -199,13 +203,19 @@ class Run:
         self._say(status=status)
         self.sync()
 
-    def leave(self, was_stopped: bool = False) -> None:
-        """Wait while the agent sends the rest, and let the run go.
+    def leave(self) -> None:
+        """Let the run go when its agent has sent the rest; a part of a run that this process has open goes with that.
 
         Gives up after some seconds in which the store took nothing, and says what sends the rest.
         """
+        whole = next((run for run in _open if self.parent in (run.folder.name, run.id)), None)
+        if whole:
+            whole._parts.append(self)
+            return
+        for part in self._parts:
+            part.leave()
         if self._journal:
-            patience_s = STOPPED_PATIENCE_S if was_stopped else END_PATIENCE_S
+            patience_s = STOPPED_PATIENCE_S if self._was_stopped else END_PATIENCE_S
             self.is_sent = self._wait_until_sent(self._journal.position, patience_s)
             self._journal.close()
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
@@ -260,7 +270,7 @@ class Run:
         except InputError:
             with contextlib.suppress(OSError):
                 local.write_in_place(self.folder / local.END, {"status": status, "reason": reason[:1000]})
-        self.leave(was_stopped=stopped)
+        self._was_stopped = stopped
 
 
 def _named(key: str) -> str:
@@ -320,6 +330,7 @@ def run(
     if place is None:
         raise InputError(f"run {resume} was not written from {RUNS}")
     current = Run(place, secrets, parent)
+    _open.append(current)
     with signals.raise_signals():
         try:
             if resume:
@@ -338,7 +349,10 @@ def run(
         except BaseException as error:
             with signals.ignore_signals():
                 current.fail(error, why(error))
+                _open.remove(current)
+                current.leave()
             raise
+        _open.remove(current)
         current.leave()
 
 

@@ -204,7 +204,7 @@ SPANNING = (
 )  # fmt: skip
 REASONS = {
     "exception": "rank 1: MemoryError: no memory is left on rank 1",
-    "nan": "Diverged: train/loss is nan at step 7",
+    "nan": "Diverged: train/vae_loss is nan at step 7",
     "prune": "pruned at step 8: fid of 500 samples",
 }
 

@@ -30,6 +30,7 @@ from harness.settings import Single
 from harness.tracking import stores
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
+SECONDS = "cost/training_device_seconds"
 RUN = re.compile(r"run ([0-9a-f]{32})")
 
 
@@ -58,7 +59,9 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
         assert 0 <= row[f"metrics.{name}"] <= 1
     assert row["metrics.cost/training_device_seconds"] > 0
     store = tracking.client(uri)
-    assert [m.step for m in store.get_metric_history(vae_run, "train/loss")] == list(range(60))
+    assert [m.step for m in store.get_metric_history(vae_run, "train/vae_loss")] == list(range(60))
+    looks = [store.get_metric_history(vae_run, name) for name in ("looks/conditional_accuracy", SECONDS)]
+    assert [[m.step for m in look][:10] for look in looks] == [list(range(6, 61, 6))] * 2  # one over the other
     with tracking.fetched(vae_run, "samples.npz", uri) as path, np.load(path) as samples:
         assert samples["images"].shape == (300, 1, 8, 8)
         assert samples["images"].dtype == np.uint8
@@ -270,7 +273,7 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
     assert taken["tags.samples_digest"] != trained["tags.samples_digest"]
     seconds = "metrics.cost/training_device_seconds"
     assert taken[seconds] == trained[seconds]
-    assert "metrics.train/loss" not in taken
+    assert "metrics.train/gan_loss_critic" not in taken
 
 
 @pytest.mark.parametrize(

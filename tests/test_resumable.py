@@ -1,5 +1,6 @@
 """A training that ends early goes on as if it had not."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from harness.errors import Diverged, InputError
 from harness.methods import vae
 from harness.runs import generators
 from harness.signals import Killed
-from harness.tracking import Run
+from harness.tracking import Run, journal
 from harness.training.loop import Batches
-from harness.training.resumable import Progress, train_resumably
+from harness.training.resumable import POINTS, Curves, Progress, train_resumably
 
 STEPS, EVERY = 24, 8
 REAL = datasets.load("digits", n_real=100).real
@@ -72,7 +73,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Pat
                 with torch.no_grad():
                     next(here.model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(Diverged, match=r"train/loss is nan at step 13; the last good checkpoint is of step 8"):
+    with pytest.raises(Diverged, match=r"train/vae_loss is nan at step 13; the last good checkpoint is of step 8"):
         spoiled()
 
 
@@ -89,3 +90,34 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     progress(tmp_path, seed=0).save(Run(None))
     with pytest.raises(InputError, match="seed is 1, the checkpoint has 0"):
         progress(tmp_path, seed=1).restore(Run(None))
+
+
+def points(folder: Path) -> list[tuple[str, int, float]]:
+    rows = [(row["step"], row["metrics"]) for row, _ in journal.read(folder / "journal")]
+    return [(name, step, value) for step, metrics in rows for name, value in metrics.items()]
+
+
+def test_a_long_curve_has_points_enough_and_the_same_after_a_kill(tmp_path: Path) -> None:
+    length = 2 * POINTS + 100
+
+    def log(folder: Path, first: int, last: int) -> None:
+        curves = Curves(Run(folder), length)
+        for step in range(first, last):
+            seldom = (
+                {"generator": step / 7} if step % 5 == 4 else {}
+            )  # as a GAN's generator, after its critic's updates
+            curves.log({"critic": float(step), **seldom}, step, 1_700_000_000_000)
+
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    log(tmp_path / "whole", 0, length)
+    killed = multiprocessing.get_context("fork").Process(target=log, args=(tmp_path / "broken", 0, 2222))
+    killed.start()
+    killed.join()
+    log(tmp_path / "broken", 2210, length)
+    whole = points(tmp_path / "whole")
+    assert points(tmp_path / "broken") == whole
+    critic, generator = ([step for name, step, _ in whole if name == wanted] for wanted in ("critic", "generator"))
+    assert (critic[0], critic[-1], generator[0]) == (0, length - 1, 4)
+    assert POINTS / 2 < len(critic) <= POINTS + 1
+    assert len(generator) > POINTS / 4

@@ -253,7 +253,7 @@ def test_ctrl_c_ends_the_trials_as_killed_and_the_same_command_goes_on(place: Pa
 def _train(place: Path, study: str) -> int:
     """How many generators of a study have made steps."""
     journals = [path.read_text() for path in place.glob("outputs/runs/*/journal")]
-    return sum(f'"study":"{study}"' in text and "train/loss" in text for text in journals)
+    return sum(f'"study":"{study}"' in text and "train/" in text for text in journals)
 
 
 # --- Bad input -------------------------------------------------------------------------------------------

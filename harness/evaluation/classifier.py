@@ -109,7 +109,7 @@ class Classifier(nn.Module):
             optimizer.step()
         for schedule in self.schedules:
             schedule.step()
-        return {"train/loss": loss.detach()}
+        return {"train/classifier_loss": loss.detach()}
 
 
 def with_size(config: Config, shape: ImageShape) -> Config:

@@ -345,7 +345,7 @@ class DDPM(nn.Module):
         labels = batch.labels.masked_fill(hidden, self.shape.num_classes)
         x_t = diffuse(batch.images, t, eps, self.alpha_bar)
         loss = F.mse_loss(self.wrapped[0](x_t, t, labels), eps)
-        return loss, {"train/loss": loss}
+        return loss, {"train/ddpm_loss": loss}
 
     def learning_rate(self, step: int) -> float:
         """In parts of its peak: a short linear rise, then half a cosine down to 0 at `steps`."""

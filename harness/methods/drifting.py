@@ -179,7 +179,7 @@ class Drifting(nn.Module):
         moves, size = drift or self._drift(x.detach(), part)
         target = x.detach() + moves[part.draws.share]
         loss = (x - target).square().flatten(2).sum(2).mean()
-        return loss, {"train/loss": loss, "train/drift": size}
+        return loss, {"train/drifting_loss": loss, "train/drift": size}
 
     def _drift(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """How the samples of the global batch drift, for this process's x; and the image's lambda, over the labels."""

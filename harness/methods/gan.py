@@ -210,7 +210,7 @@ class GAN(nn.Module):
         if self.config.loss == "wgan-gp":
             u = batch.draws.uniform("interpolation", 1, 1, 1)
             loss = loss + self.config.gp_weight * gradient_penalty(D, torch.lerp(x_fake, x, u), labels)
-        return loss, {"train/critic_loss": loss, "train/wasserstein": real.mean() - fake.mean()}
+        return loss, {"train/gan_loss_critic": loss, "train/wasserstein": real.mean() - fake.mean()}
 
     def _generator_step(self, batch: Batch) -> dict[str, Tensor]:
         optimizer, _ = self.optimizers
@@ -229,7 +229,7 @@ class GAN(nn.Module):
         z = batch.draws.normal("generator/z", self.config.latent_size)
         fake = self.D(self.wrapped[0](z, batch.labels), batch.labels)
         loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
-        return loss, {"train/loss": loss}
+        return loss, {"train/gan_loss_generator": loss}
 
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
         """Images [n, C, H, W] in [-1, 1]; z is drawn a little narrower (Brock 2019, arXiv:1809.11096, section 3.1)."""

@@ -165,7 +165,7 @@ class VAE(nn.Module):
         loss = reconstruction + self.config.kl_weight * kl
         active = mu.var(0, correction=0) > 0.01  # Burda et al. 2016, section 5.2
         return loss, {
-            "train/loss": loss,
+            "train/vae_loss": loss,
             "train/reconstruction": reconstruction,
             "train/kl": kl,
             "train/active_units": active.sum().float(),

@@ -70,14 +70,14 @@ def run_classifier(
     model = classifier.build_classifier(config, dataset.image_shape, settings.seed)
     with tracking.run(
         experiment,
-        f"classifier {arm.title} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
+        f"{arm.title} n={len(dataset.real)} s={settings.seed}",
         tags=records.tags("classifier", arm.name, dataset, settings.seed, cell)
         | {"judge": judge_digest[:16]}
         | ({"samples_run": arm.run} if arm.run else {})
         | ({"generator_commit": arm.commit} if arm.commit else {})
         | ({"variant": arm.variant} if arm.variant else {})
         | dict(tags or {}),
-        params={"arm": arm.title} | records.params(model.config, settings, dataset, accelerator),
+        params={"arm": arm.title, "method": arm.name} | records.params(model.config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,

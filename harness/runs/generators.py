@@ -19,6 +19,7 @@ from harness.data.datasets import Dataset, Images, ImageShape
 from harness.errors import Pruned
 from harness.evaluation import copies
 from harness.evaluation.classifier import Classifier
+from harness.evaluation.judging import conditional_accuracy
 from harness.runs import exported, identities, judges, pictures, records
 from harness.runs.arms import COMMIT, Arm, generator_arm, inherited_metrics
 from harness.runs.scores import check_store, score
@@ -95,12 +96,12 @@ def run_generator(
     cell, trained = identities.digest(own), identities.training_identity(own)
     with tracking.run(
         experiment,
-        f"{method} {dataset.name} n={len(dataset.real)} seed={settings.seed}",
+        f"{method} n={len(dataset.real)} s={settings.seed}" + (" generator" if parent else ""),
         tags=records.tags("generator", method, dataset, settings.seed, cell)
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
         | dict(tags or {}),
-        params={"method": method} | records.params(config, settings, dataset, accelerator),
+        params={"arm": method, "method": method} | records.params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
@@ -114,7 +115,7 @@ def run_generator(
         else:
             progress.restore(run)
             looks = _looks(watch, judging, dataset, settings, accelerator) if watch else None
-            _train_generator(progress, batches, settings, run, dataset.classes, looks)
+            _train_generator(progress, batches, settings, run, dataset.classes, judging, looks)
         samples, sampling_s = sampling.draw_sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
@@ -227,6 +228,7 @@ def _train_generator(
     settings: Single,
     run: Run,
     classes: Sequence[str],
+    judging: _Judging,
     look: Callable[[Any, int, Run], None] | None = None,
 ) -> None:
     """Train to the end, with metrics, checkpoints and sample grids, and looks that may end it earlier."""
@@ -238,6 +240,12 @@ def _train_generator(
     def show(step: int) -> None:
         grid = sampling.draw_images(model, labels, settings.seed, accelerator.device)
         run.image("samples", pictures.class_grid(grid.images, classes), step)
+        if step > 0:
+            accuracy = conditional_accuracy(judging()[0], grid, num_classes, accelerator)[
+                "samples/conditional_accuracy"
+            ]
+            seconds = progress.device_seconds  # what different methods can be compared over
+            run.metrics({"looks/conditional_accuracy": accuracy, "cost/training_device_seconds": seconds}, step)
 
     if progress.step == 0:
         show(0)  # where the UI's slider begins

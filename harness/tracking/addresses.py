@@ -11,6 +11,8 @@ from harness.outputs import OUTPUTS
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` is."""
 KNOWN = "sqlite:///FILE, http(s)://HOST:PORT and postgresql://USER@HOST/DATABASE are"
 
 
@@ -30,7 +32,7 @@ def page_of(run: str, uri: str) -> str:
     if uri.startswith(SERVERS):
         return f"{without_password(uri).rstrip('/')}/#/runs/{run}"
     command = "make ui" if same(uri, f"{SQLITE}{OUTPUTS}/mlflow.db") else f"mlflow ui --backend-store-uri {uri}"
-    return f"`{command}`, then http://127.0.0.1:5000/#/runs/{run}"
+    return f"`{command}`, then {LOCAL_UI}/#/runs/{run}"
 
 
 def database_file(uri: str) -> Path | None:

@@ -161,7 +161,7 @@ def with_progress_bar(
     with bar:
         for step, metrics in training:
             if not bar.disable and step % 50 == 0:
-                loss = {"loss": f"{float(metrics['train/loss']):.4f}"} if "train/loss" in metrics else {}
-                bar.set_postfix({"step": f"{step}/{steps}"} | loss)
+                loss = float(next(iter(metrics.values())))
+                bar.set_postfix({"step": f"{step}/{steps}", "loss": f"{loss:.4f}"})
             bar.update(batch_size)
             yield step, metrics

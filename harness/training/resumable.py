@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 BOUNDARY = 10
+POINTS = 2000
+"""of a metric's curve at most, with the last; a longer training logs the first of every so many steps"""
 
 
 class Log(Protocol):
     """What a training needs of its run."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0, timestamp_ms: int | None = None) -> None: ...
+
+    def last_logged_step(self, key: str) -> int:
+        """The last step of a metric before this process; -1 where there is none."""
+        ...
 
     def sync(self) -> int:
         """Have all that was said on the disk; returns how many bytes that is."""
@@ -118,6 +124,7 @@ def train_resumably(progress: Progress, batches: Batches, steps: int, checkpoint
     """
     accelerator, model = progress.accelerator, progress.model
     waiting: list[Row] = []
+    curves = Curves(run, steps)
     with signals.defer_signals() as signalled:
         training = train(model, batches, steps, progress.step)
         start = time.perf_counter()
@@ -130,7 +137,7 @@ def train_resumably(progress: Progress, batches: Batches, steps: int, checkpoint
             start += time.perf_counter() - began
             last, due = step + 1 == steps, (step + 1) % checkpoint_every == 0
             if last or due or (step + 1) % BOUNDARY == 0:
-                ending = sync_and_log(waiting, signalled(), run, progress)
+                ending = sync_and_log(waiting, signalled(), curves, progress)
                 progress.step = step + 1
                 progress.device_seconds += (time.perf_counter() - start) * accelerator.num_processes
                 start = time.perf_counter()
@@ -142,7 +149,27 @@ def train_resumably(progress: Progress, batches: Batches, steps: int, checkpoint
             raise Killed(signalled())
 
 
-def sync_and_log(waiting: list[Row], signal: int, run: Log, progress: Progress) -> int:
+class Curves:
+    """A training's metrics on their way to its run: of a curve that would be longer, about POINTS points.
+
+    A run that goes on after a kill has the points that it would have had.
+    """
+
+    def __init__(self, run: Log, steps: int) -> None:
+        self._run, self._steps, self._every = run, steps, -(-steps // POINTS)
+        self._last: dict[str, int] = {}
+
+    def log(self, row: Mapping[str, float], step: int, timestamp_ms: int) -> None:
+        due = {name: value for name, value in row.items() if self._is_due(name, step)}
+        self._last |= dict.fromkeys(due, step)
+        self._run.metrics(due, step, timestamp_ms)
+
+    def _is_due(self, name: str, step: int) -> bool:
+        last = self._last.get(name, self._run.last_logged_step(name))
+        return step // self._every > last // self._every or step + 1 == self._steps
+
+
+def sync_and_log(waiting: list[Row], signal: int, curves: Curves, progress: Progress) -> int:
     """Send what waits, averaged over the processes; returns a signal that any of them got, else 0."""
     numbers = [value.float() for *_, metrics in waiting for value in metrics.values()]
     flags = [float(signal == number) for number in signals.DEFERRED]
@@ -154,7 +181,7 @@ def sync_and_log(waiting: list[Row], signal: int, run: Log, progress: Progress) 
     for step, timestamp_ms, metrics in waiting:
         row = dict(zip(metrics, values[place:], strict=False))
         place += len(row)
-        run.metrics(row, step, timestamp_ms)
+        curves.log(row, step, timestamp_ms)
         wrong = [f"{name} is {value}" for name, value in row.items() if not math.isfinite(value)]
         if wrong:
             raise Diverged(f"{wrong[0]} at step {step}; {progress.last()}")

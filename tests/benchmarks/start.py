@@ -48,7 +48,7 @@ def first_step(folder: Path) -> float:
             [sys.executable, str(ROOT / "experiments/vae.py"), "--dataset", "digits"],
             cwd=place, env=environment(), stdout=log, stderr=log,
         )  # fmt: skip
-    until(lambda: any("train/loss" in path.read_text() for path in place.glob("outputs/runs/*/journal")))
+    until(lambda: any("train/vae_loss" in path.read_text() for path in place.glob("outputs/runs/*/journal")))
     seconds = time.perf_counter() - start
     process.send_signal(signal.SIGKILL)
     process.wait()

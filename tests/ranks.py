@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness import methods
 from harness.data import datasets
 from harness.data.datasets import ImageShape
+from harness.errors import InputError
 from harness.evaluation import classifier, judging
 from harness.runs import generators
 from harness.training import launch, sampling
@@ -74,6 +75,15 @@ def taught(config: classifier.Config, accelerator: Accelerator) -> dict[str, Any
     return {"gradients": gradients, "weights": model.state_dict()}
 
 
+def refused(config: classifier.Config, accelerator: Accelerator) -> str:
+    """Why a classifier cannot be trained so; nothing where it can."""
+    try:
+        classifier.build_classifier(config, ImageShape(1, 8, 8, 10), seed=0).prepare(accelerator)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
     """Per variant: float32 gradients of the first step, weights after STEPS, and the digest of samples; scores."""
     found = {}
@@ -94,6 +104,7 @@ def results(accelerator: Accelerator, accumulate: int = 1) -> dict[str, Any]:
         }
     judge = classifier.build_classifier(classifier.Config(), ImageShape(1, 8, 8, 10), seed=0).eval()
     found |= {name: taught(config, accelerator) for name, config in CLASSIFIERS.items()}
+    found["refused"] = refused(classifier.Config(width=8, batch_norm=True), accelerator)
     found["scores"] = judging.conditional_accuracy(judge, datasets.load("digits", n_real=1001).real, 10, accelerator)
     return found
 

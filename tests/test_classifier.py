@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn import metrics
 
 from harness.data import controls, datasets, moves
@@ -14,7 +15,7 @@ from harness.data.datasets import Images, ImageShape
 from harness.errors import InputError
 from harness.evaluation import classifier, judging
 from harness.seeding import Draws
-from harness.training.loop import Batches, train
+from harness.training.loop import Batch, Batches, train
 
 DIGITS = datasets.load("digits", n_real=400)
 
@@ -102,6 +103,21 @@ def test_who_was_trained_on_reflections_tells_by_both() -> None:
     assert not torch.allclose(model(images), model(images.flip(3)), atol=1e-6)
     grey = classifier.build_classifier(config, ImageShape(1, 8, 8, 5), seed=0).eval()
     assert torch.equal(grey.judged(images[:, :1]), grey(images[:, :1]))
+
+
+def test_a_residual_networks_norms_may_be_over_the_batch_and_its_labels_smooth() -> None:
+    """The loss beside its definition; in use a batch's other images do not matter, in training they do."""
+    config = classifier.Config(steps=3, width=8, label_smoothing=0.2, batch_norm=True)
+    model = classifier.build_classifier(config, ImageShape(3, 8, 8, 5), seed=0)
+    model.prepare(None)
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6) % 5
+    spread = 0.8 * F.one_hot(labels, 5) + 0.2 / 5
+    expected = -(spread * model(images).log_softmax(1)).sum(1).mean()
+    assert not torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
+    batch = Batch(images, labels, Draws(0, "train", 0, 6, slice(0, 6), torch.device("cpu")))
+    assert float(model.step(batch, 0)["train/classifier_loss"]) == pytest.approx(float(expected.detach()))
+    model.eval()
+    assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-6)
 
 
 @pytest.mark.long

@@ -80,6 +80,11 @@ def test_a_classifier_is_taught_as_by_one_process(name: str, several: list, one:
         )
 
 
+def test_norms_over_the_batch_are_for_one_process(several: list, one: dict) -> None:
+    assert [found["refused"][:32] for found in several] == ["--batch-norm is for one process:"] * len(several)
+    assert not one["refused"]
+
+
 @pytest.mark.parametrize("variant", list(ranks.VARIANTS))
 def test_a_sample_set_is_that_of_one_process(variant: str, several: list, one: dict) -> None:
     assert {found[variant]["samples"] for found in several} == {one[variant]["samples"]}

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from harness.bounds import Count, Positive, Share, Units, Width
 from harness.data import moves
 from harness.data.datasets import Images, ImageShape, to_float
+from harness.errors import InputError
 from harness.seeding import initial_weights
 from harness.training.loop import Batch
 from harness.training.optimizers import Adam, AdamW, Muon
@@ -45,6 +46,11 @@ class Config:
     """convolutions in each of its three stages, after the one that halves the side"""
     augment: bool = False
     """whether every image is under a fresh small move at each step"""
+    label_smoothing: Share = 0.0
+    """share of a label that is spread over all classes (arXiv:1512.00567, section 7)"""
+    batch_norm: bool = False
+    """whether a residual network's norms are over the whole batch, for a training by one process; by default they are
+    over each image, the same on any number of processes"""
 
 
 COLOUR_WIDTH = 24
@@ -76,7 +82,12 @@ class Classifier(nn.Module):
         return logits + self(images.flip(3)) if self.config.augment and moves.reflects(images) else logits
 
     def prepare(self, accelerator: Accelerator | None) -> None:
-        """Make the optimizer and the wrapped network; without an accelerator, for this process alone."""
+        """Make the optimizer and the wrapped network; without an accelerator, for this process alone.
+
+        Raises InputError where several processes would each have norms over their own part of a batch.
+        """
+        if self.config.batch_norm and accelerator and accelerator.num_processes > 1:
+            raise InputError("--batch-norm is for one process: norms over a part of a batch are not those of the whole")
         self.to(accelerator.device if accelerator else "cpu").to(memory_format=torch.channels_last)
         kernels = [weight for name, weight in self.named_parameters() if ".kernels." in name]
         if kernels:
@@ -101,7 +112,8 @@ class Classifier(nn.Module):
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         images = moves.move_images(batch.images, batch.draws) if self.config.augment else batch.images
-        loss = F.cross_entropy(self.wrapped[0](images), batch.labels)
+        smoothing = self.config.label_smoothing
+        loss = F.cross_entropy(self.wrapped[0](images), batch.labels, label_smoothing=smoothing)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         self.backward(loss)
@@ -140,21 +152,22 @@ def _residual(config: Config, shape: ImageShape) -> tuple[nn.Sequential, int]:
     """
     width = config.width or COLOUR_WIDTH
     widths = (width, width, 4 * width, 4 * width)
-    stages = [Stage(inputs, outputs, config.depth) for inputs, outputs in pairwise(widths)]
+    stages = [Stage(inputs, outputs, config) for inputs, outputs in pairwise(widths)]
     door = nn.Conv2d(shape.channels, width, 3, padding=1)
     return nn.Sequential(door, nn.GELU(), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten()), widths[-1]
 
 
 class Stage(nn.Module):
-    """A convolution to half the side, then `depth` more. Float [n, inputs, H, W] -> [n, outputs, H/2, W/2].
+    """A convolution to half the side, then `config.depth` more. Float [n, inputs, H, W] -> [n, outputs, H/2, W/2].
 
     From two on a short cut leads around them.
     """
 
-    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
+    def __init__(self, inputs: int, outputs: int, config: Config) -> None:
         super().__init__()
-        self.kernels = nn.ModuleList([_kernel(inputs, outputs), *(_kernel(outputs, outputs) for _ in range(depth))])
-        self.norms = nn.ModuleList([_norm(outputs) for _ in self.kernels])
+        more = (_kernel(outputs, outputs) for _ in range(config.depth))
+        self.kernels = nn.ModuleList([_kernel(inputs, outputs), *more])
+        self.norms = nn.ModuleList([_norm(outputs, config.batch_norm) for _ in self.kernels])
 
     def forward(self, images: Tensor) -> Tensor:
         begun = hidden = F.gelu(self.norms[0](F.max_pool2d(self.kernels[0](images), 2, ceil_mode=True)))
@@ -170,9 +183,9 @@ def _kernel(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
 
 
-def _norm(channels: int) -> nn.Module:
-    """Over groups of 8 channels of each image by itself (arXiv:1803.08494): the same on any number of processes."""
-    return nn.GroupNorm(channels // 8, channels)
+def _norm(channels: int, of_batch: bool) -> nn.Module:
+    """Over the batch (arXiv:1502.03167), or over groups of 8 channels of each image by itself (arXiv:1803.08494)."""
+    return nn.BatchNorm2d(channels) if of_batch else nn.GroupNorm(channels // 8, channels)
 
 
 def mix_sources(config: Config, real: Images, synthetic: Images | None) -> list[tuple[Images, int]]:

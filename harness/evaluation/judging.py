@@ -40,7 +40,8 @@ def weights_digest(model: nn.Module) -> str:
 def judge_config(dataset: Dataset, steps: int | None = None, width: int | None = None) -> classifier.Config:
     """The judge's size and training, by the images' colours where they are not asked for."""
     if dataset.train.shape[0] > 1:
-        config = classifier.Config(steps=steps or 1600, width=width, augment=True)
+        more = {"augment": True, "label_smoothing": 0.2, "batch_norm": True}
+        config = classifier.Config(steps=steps or 1600, width=width, **more)
     else:
         config = classifier.Config(steps=steps or 1400, width=width)
     return classifier.with_size(config, dataset.image_shape)

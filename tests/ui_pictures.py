@@ -94,11 +94,11 @@ def keep(page: Page, path: Path) -> None:
 
 
 def runs_table(page: Page, uri: str, found: Comparison) -> None:
-    """The parent with its children below it, and their accuracies as columns."""
+    """The parent with a gain, its children below it, and their accuracies as columns."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs")
     expect(page.get_by_text("matching runs")).to_be_visible(timeout=PATIENCE_MS)
     page.get_by_label("Toggle sidebar").click()
-    for column in ("test/cas", "test/accuracy"):
+    for column in (f"test/gain/{found.generators['tags.method'].iloc[0]}", "test/cas", "test/accuracy"):
         page.get_by_test_id("column-selection-dropdown").filter(has_text="Columns").click()
         page.get_by_placeholder("Search columns").fill(column)
         # A group of one is folded up, and may stand beside what it holds.
@@ -112,6 +112,28 @@ def runs_table(page: Page, uri: str, found: Comparison) -> None:
     page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()
     first = found.children.iloc[0]
     expect(page.locator(f"a[href$='/runs/{first.run_id}']")).to_have_text(first["name"], timeout=PATIENCE_MS)
+
+
+def answer_page(page: Page, uri: str, found: Comparison) -> None:
+    """The comparison's own page: its table as the description, and each arm's gain."""
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}")
+    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_text("Show more").first.click()
+    for heading in ("gain, points", "p (Holm)"):
+        expect(page.get_by_role("columnheader", name=heading)).to_be_visible()
+    for method in found.generators["tags.method"]:
+        expect(page.get_by_role("link", name=f"test/gain/{method}")).to_have_count(1)
+
+
+def learning_curve(page: Page, uri: str, found: Comparison) -> None:
+    """Gains by the number of real images, a chart an arm."""
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}/model-metrics")
+    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_placeholder("Search metric charts").fill("test/gain/")
+    arms = set(found.children.loc[found.children["tags.kind"] == "classifier", "tags.method"]) - {"none"}
+    section = page.get_by_test_id("experiment-view-compare-runs-section-header").filter(has_text="test/gain")
+    expect(section.first).to_contain_text(f"({len(arms)})")
+    expect(page.get_by_test_id("experiment-view-compare-runs-card").first).to_be_visible()
 
 
 def compare_page(page: Page, uri: str, found: Comparison) -> None:
@@ -132,9 +154,9 @@ def compare_page(page: Page, uri: str, found: Comparison) -> None:
 def metric_chart(page: Page, uri: str, found: Comparison) -> None:
     """The curves of a metric that all three have, from the compare page."""
     link = _metric(page, "test/cas").get_attribute("href") or ""
-    page.goto(f"{uri}/{link.replace('test%2Fcas', 'train%2Floss')}")  # whose own link is not drawn before it is seen
+    page.goto(f"{uri}/{link.replace('test%2Fcas', 'looks%2Fconditional_accuracy')}")  # whose own is drawn when seen
     for name in found.generators["name"]:
-        expect(page.get_by_text(f"{name} (train/loss)").first).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text(f"{name} (looks/conditional_accuracy)").first).to_be_visible(timeout=PATIENCE_MS)
 
 
 def stepped_images(page: Page, uri: str, found: Comparison) -> None:
@@ -168,6 +190,8 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
 
 PAGES = {
     "runs": runs_table,
+    "answer": answer_page,
+    "learning_curve": learning_curve,
     "compare": compare_page,
     "curves": metric_chart,
     "images": stepped_images,

@@ -21,7 +21,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from analysis import marks, runs, statistics
+from analysis import marks, pages, runs, statistics
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
@@ -34,7 +34,12 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def main(comparison: str | None = None, tracking_uri: str | None = None, out: Path = Path("outputs/tables")) -> None:
+def main(
+    comparison: str | None = None,
+    tracking_uri: str | None = None,
+    out: Path = Path("outputs/tables"),
+    json: cli.AsJson = False,
+) -> None:
     """Print a comparison's accuracy table; write it as Markdown, CSV, LaTeX and plot; add these to its run.
 
     Args:
@@ -44,17 +49,13 @@ def main(comparison: str | None = None, tracking_uri: str | None = None, out: Pa
     """
     folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
-    paths = write(runs.whole_arms(runs.comparison_cells(parent, tracking_uri)), out)
-    print(paths[0].read_text(encoding="utf-8"), end="")
+    paths = pages.show(sections(runs.comparison_cells(parent, tracking_uri)), out, "", json)
     tracking.log_files(parent, paths, "tables", tracking_uri)
 
 
 def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     """Write accuracy_table.md, .csv, .tex and .png of `runs.finished_cells` into a folder; their paths."""
-    table, under = accuracy_table(cells), notes(cells)
-    picture = out / "accuracy_table.png"
-    plot(pairs(cells)).savefig(picture, dpi=200)
-    return [*shown(table, under, marks.signs(cells)).write(out, "accuracy_table", table), picture]
+    return pages.write(sections(cells), out, "")
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -74,11 +75,12 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 def pairs(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells that have a partner: one of arm `none` with the same n_real and seed (`none` is its own).
 
-    Adds `baseline_percent`, `augmented_percent` (accuracy of the partner and of the cell) and
-    `gain_points`, their difference in percentage points.
+    Adds `baseline_run_id`, the partner's, `baseline_percent`, `augmented_percent` (accuracy of the partner and of the
+    cell) and `gain_points`, their difference in percentage points.
     """
-    partners = cells.loc[cells["method"] == BASELINE, ["n_real", "seed", "accuracy"]]
+    partners = cells.loc[cells["method"] == BASELINE, ["n_real", "seed", "accuracy", "run_id"]]
     paired = cells.merge(partners, on=["n_real", "seed"], suffixes=("", "_of_partner"))
+    paired = paired.rename(columns={"run_id_of_partner": "baseline_run_id"})
     paired["baseline_percent"] = 100 * paired.pop("accuracy_of_partner")
     paired["augmented_percent"] = 100 * paired["accuracy"]
     paired["gain_points"] = paired["augmented_percent"] - paired["baseline_percent"]
@@ -99,7 +101,7 @@ def accuracy_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_arm(cells: pd.DataFrame, row: Callable[[pd.DataFrame, int, str], dict[str, Any]]) -> pd.DataFrame:
-    """A row per (n_real, method), in order: num_seeds, then `row` of the arm's own `pairs`, n_real and method."""
+    """A row per (n_real, method), in order: num_seeds, `row` of the arm's own `pairs`, n_real and method, `run_ids`."""
     paired = pairs(cells)
     arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=rank)
     parts = {
@@ -108,10 +110,15 @@ def by_arm(cells: pd.DataFrame, row: Callable[[pd.DataFrame, int, str], dict[str
     }
     return pd.DataFrame(
         [
-            {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method)
+            {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method) | run_ids(arm)
             for (n_real, method), arm in parts.items()
         ]
     )
+
+
+def run_ids(paired: pd.DataFrame) -> dict[str, str]:
+    """Which runs some rows of `pairs` are, and which their partners: two columns of a table, a space between ids."""
+    return {column: " ".join(paired[column[:-1]].unique()) for column in ("run_ids", "baseline_run_ids")}
 
 
 def gain_of(arm: pd.DataFrame) -> statistics.Difference:
@@ -140,7 +147,6 @@ def row(arm: pd.DataFrame, is_baseline: bool) -> dict[str, object]:
         "generator_training_s": mean("generator_training_s"),
         "generator_sampling_s": mean("generator_sampling_s"),
         "classifier_training_s": mean("classifier_training_s"),
-        "run_ids": " ".join(arm["run_id"]),
     }
 
 

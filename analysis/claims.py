@@ -44,6 +44,8 @@ class Finding:
     low: float
     high: float
     verdict: Verdict
+    run_ids: str = ""
+    """the runs it rests on, a space between two"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,12 @@ class ExtraInputs:
         return weak, curves.read(self.gradients) if self.gradients else None
 
 
-def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: Path = Path("outputs/tables")) -> None:
+def main(
+    source: Source = Source(),
+    besides: ExtraInputs = ExtraInputs(),
+    out: Path = Path("outputs/tables"),
+    json: cli.AsJson = False,
+) -> None:
     """Print the claims with their verdicts, and write them as Markdown, CSV and LaTeX.
 
     Args:
@@ -70,7 +77,7 @@ def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: P
         out: folder for the files
     """
     cells, (weak, gradients) = source.cells(), besides.read()
-    pages.show([section(findings(cells, weak, gradients), gradients)], out, "no claim")
+    pages.show([section(findings(cells, weak, gradients), gradients)], out, "no claim", json)
 
 
 def section(found: Sequence[Finding], gradients: pd.DataFrame | None = None) -> Section:
@@ -130,7 +137,8 @@ def _augmentation_helps(cells: pd.DataFrame | None, baseline: str) -> Iterator[F
         own = paired[paired["method"] == arm]
         gain = statistics.paired_difference(own["augmented_percent"], own["baseline_percent"])
         measured = f"gain of {arm} over {percent:.2f} %, points"
-        yield Finding(claim, measured, len(own), *gain[:3], verdict(gain.low, gain.high, MARGIN))
+        helps = verdict(gain.low, gain.high, MARGIN)
+        yield Finding(claim, measured, len(own), *gain[:3], helps, _ids(own["run_id"], own["baseline_run_id"]))
 
 
 def _order(full: pd.DataFrame) -> Iterator[Finding]:
@@ -142,7 +150,7 @@ def _order(full: pd.DataFrame) -> Iterator[Finding]:
             continue
         gap = statistics.paired_difference(100 * sides[better], 100 * sides[worse])
         measured = f"{better} less {worse}, points"
-        yield Finding(claim, measured, len(sides), *gap[:3], verdict(gap.low, gap.high))
+        yield Finding(claim, measured, len(sides), *gap[:3], verdict(gap.low, gap.high), _behind(sides, full))
 
 
 def _sides(cells: pd.DataFrame, figure: str, *arms: str) -> pd.DataFrame | None:
@@ -152,6 +160,16 @@ def _sides(cells: pd.DataFrame, figure: str, *arms: str) -> pd.DataFrame | None:
     wide = cells[cells["method"].isin(arms)].pivot_table(index=["n_real", "seed"], columns="method", values=figure)
     wide = wide.reindex(columns=list(arms)).dropna()
     return wide if len(wide) else None
+
+
+def _behind(sides: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """The runs that `_sides` is of."""
+    own = cells[cells["method"].isin(sides.columns)].set_index(["n_real", "seed"])
+    return _ids(own.loc[own.index.isin(sides.index), "run_id"])
+
+
+def _ids(*runs: pd.Series) -> str:
+    return " ".join(pd.concat(runs).unique())
 
 
 def _gain_follows_quality(cells: pd.DataFrame) -> Iterator[Finding]:
@@ -170,9 +188,8 @@ def _gain_follows_quality(cells: pd.DataFrame) -> Iterator[Finding]:
         ranked = [(sign * known[figure]).groupby(known["n_real"]).rank(pct=True),
                   gains.groupby(known["n_real"]).rank(pct=True)]  # fmt: skip
         found = statistics.rank_correlation(*ranked)
-        yield Finding(
-            claim, f"rank correlation of gain and {words}", len(known), *found, verdict(found.low, found.high)
-        )
+        measured, follows = f"rank correlation of gain and {words}", verdict(found.low, found.high)
+        yield Finding(claim, measured, len(known), *found, follows, _ids(known["run_id"], known["baseline_run_id"]))
 
 
 def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Sequence[str], *, lower: bool) -> Finding:
@@ -187,7 +204,8 @@ def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Se
     name = figure.removeprefix("quality_")
     measured = f"{name} of {arm} beside the {'lowest' if lower else 'highest'} of the others, as a ratio"
     low, high = sorted(ratio[1:])
-    return Finding(claim, measured, len(sides), ratio[0], low, high, verdict(estimate.low, estimate.high))
+    apart = verdict(estimate.low, estimate.high)
+    return Finding(claim, measured, len(sides), ratio[0], low, high, apart, _behind(sides, cells))
 
 
 def _vanishing(gradients: pd.DataFrame | None) -> Iterator[Finding]:
@@ -205,7 +223,7 @@ def _vanishing(gradients: pd.DataFrame | None) -> Iterator[Finding]:
         measured = "norm of the generator's gradient in the last tenth of a training beside the first, as a ratio"
         sides = (estimate.low, estimate.high) if place else (-estimate.high, -estimate.low)
         middle, low, high = (math.exp(end) for end in estimate)
-        yield Finding(claim, measured, len(first), middle, low, high, verdict(*sides))
+        yield Finding(claim, measured, len(first), middle, low, high, verdict(*sides), _ids(own["run_id"]))
 
 
 def _cost(cells: pd.DataFrame) -> pd.Series:
@@ -221,7 +239,7 @@ def _satisfying(full: pd.DataFrame) -> Finding:
     minutes = own["generator_training_s"].mean() / 60
     measured = f"conditional accuracy after {minutes:.0f} minutes of one core, at the default's number of steps"
     above = verdict(found.low - SATISFYING, found.high - SATISFYING)
-    return Finding(claim, measured, len(own), *found, above)
+    return Finding(claim, measured, len(own), *found, above, _ids(own["run_id"]))
 
 
 def shown(found: Sequence[Finding]) -> Table:

@@ -45,7 +45,10 @@ BUDGETS_S = (60.0, 600.0, 3600.0)
 
 
 def main(
-    source: Source = Source(), out: Path = Path("outputs/tables"), budgets: tuple[NotNegative, ...] = BUDGETS_S
+    source: Source = Source(),
+    out: Path = Path("outputs/tables"),
+    budgets: tuple[NotNegative, ...] = BUDGETS_S,
+    json: cli.AsJson = False,
 ) -> None:
     """Print cost against gain and what to take within a budget; write both as md, csv and tex, and a plot.
 
@@ -56,7 +59,7 @@ def main(
     """
     if not budgets:
         raise InputError("--budgets needs device-seconds, such as 60 600 3600")
-    pages.show(sections(source.cells(), budgets), out, runs.NO_ARM)
+    pages.show(sections(source.cells(), budgets), out, runs.NO_ARM, json)
 
 
 def sections(cells: pd.DataFrame, budgets: Sequence[float] = BUDGETS_S) -> Iterator[Section]:
@@ -100,7 +103,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
                 "cost_s": float(own["cost_s"].mean(skipna=False)),
                 "classifier_s": float(own["classifier_training_s"].mean(skipna=False)),
                 **statistics.columns(gain, "gain", "points"),
-                "run_ids": " ".join(own["run_id"]),
+                **accuracy_table.run_ids(own),
             }
         )
     table = pd.DataFrame(rows)
@@ -132,7 +135,8 @@ def recommendations(table: pd.DataFrame, budgets: Sequence[float]) -> pd.DataFra
     """One row per n_real and budget in device-seconds, ascending, from `costs`.
 
     `arm` is, of all arms whose cost is within the budget and whose gain's interval is above zero, the one of highest
-    mean gain; `none` where there is no such. `generator` is the same of the generators alone. Each with gain and cost.
+    mean gain; `none` where there is no such. `generator` is the same of the generators alone. Each with gain, cost and
+    runs.
     """
     rows = []
     for n_real, here in table.groupby("n_real"):
@@ -149,7 +153,7 @@ def best(arms: pd.DataFrame, budget: float, name: str) -> dict[str, object]:
     clear = arms[(arms["cost_s"] <= budget) & (arms["gain_low_points"] > 0)]
     none = {"method": BASELINE}
     taken = none if clear.empty else clear.sort_values(["gain_points", "cost_s"], ascending=[False, True]).iloc[0]
-    figures = ("gain_points", "gain_low_points", "gain_high_points", "cost_s")
+    figures = ("gain_points", "gain_low_points", "gain_high_points", "cost_s", "run_ids", "baseline_run_ids")
     return {name: taken["method"], **{f"{name}_{figure}": taken.get(figure, math.nan) for figure in figures}}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from analysis import runs
+from analysis import runs, tables
 from analysis.lazily import Figure, pd, sns
 from harness import cli, tracking
 from harness.errors import InputError
@@ -25,6 +25,7 @@ def main(
     comparisons: tuple[str, ...],
     tracking_uri: str | None = None,
     out: Path = Path("outputs/tables/curves"),
+    json: cli.AsJson = False,
 ) -> None:
     """Draw how a metric went in the generators of comparisons, and write its numbers.
 
@@ -34,14 +35,20 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the picture and the numbers
     """
-    parts = [history(name, metric, tracking_uri).assign(comparison=name) for name in comparisons]
-    curves = pd.concat(parts, ignore_index=True)
-    out.mkdir(parents=True, exist_ok=True)
-    stem = metric.replace("/", "_")
-    curves.to_csv(out / f"{stem}.csv", index=False)
-    plot(curves, metric).savefig(out / f"{stem}.png", dpi=150)
-    print(summary(curves).to_markdown(index=False, floatfmt=".4g"))
-    print(out / f"{stem}.png")
+    with cli.answer(json) as answer:
+        parts = [history(name, metric, tracking_uri).assign(comparison=name) for name in comparisons]
+        curves = pd.concat(parts, ignore_index=True)
+        summed = summary(curves)
+        out.mkdir(parents=True, exist_ok=True)
+        stem = metric.replace("/", "_")
+        paths = [out / f"{stem}.{suffix}" for suffix in ("csv", "png")]
+        curves.to_csv(paths[0], index=False)
+        plot(curves, metric).savefig(paths[1], dpi=150)
+        shown = {"summary": tables.told(summed), stem: tables.told(curves)}
+        answer.update(tables=shown, words=[], files=list(map(str, paths)))
+    if not json:
+        print(summed.drop(columns="run_ids").to_markdown(index=False, floatfmt=".4g"))
+        print(paths[1])
 
 
 def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -79,14 +86,15 @@ def averaged(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(curves: pd.DataFrame) -> pd.DataFrame:
-    """Per comparison the number of runs, and the mean and standard deviation over them in the first and last tenth."""
+    """Per comparison the number of runs, the mean and standard deviation over them in the first and last tenth, and
+    which they are."""
     rows = []
     for name, own in curves.groupby("comparison", sort=False):
         row: dict[str, object] = {"comparison": name, "n": own["run_id"].nunique()}
         for title, among in (("first tenth", own[own["share"] <= 0.1]), ("last tenth", own[own["share"] > 0.9])):
             means = among.groupby("run_id")["value"].mean()
             row |= {title: means.mean(), f"{title}, sd": means.std()}
-        rows.append(row)
+        rows.append(row | {"run_ids": " ".join(own["run_id"].unique())})
     return pd.DataFrame(rows)
 
 

@@ -96,7 +96,8 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
     methods = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     rows = []
     for method in methods:
-        scores = paired[paired["method"] == method].pivot(index="seed", columns="n_real", values="gain_points")
+        own = paired[paired["method"] == method]
+        scores = own.pivot(index="seed", columns="n_real", values="gain_points")
         scores = scores.reindex(columns=sizes).dropna()
         estimate = statistics.UNKNOWN
         if len(scores):
@@ -107,6 +108,7 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
                 "num_seeds": len(scores),
                 "num_sizes": len(sizes),
                 **statistics.columns(estimate, "iqm", "points"),
+                **accuracy_table.run_ids(own[own["seed"].isin(scores.index) & own["n_real"].isin(sizes)]),
             }
         )
     return pd.DataFrame(rows)

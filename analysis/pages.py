@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from analysis import tables
 from analysis.lazily import Figure, Image, pd
 from analysis.runs import Source
 from analysis.tables import Table
+from harness import cli
 from harness.errors import InputError
 
 STYLE = """
@@ -66,10 +68,29 @@ def write(sections: Iterable[Section], out: Path, otherwise: str) -> list[Path]:
     return [path for section in found for path in section.write(out)]
 
 
-def show(sections: Iterable[Section], out: Path, otherwise: str) -> None:
-    """As `write`, and print the tables."""
-    paths = write(sections, out, otherwise)
-    print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
+def show(sections: Iterable[Section], out: Path, otherwise: str, json: bool = False) -> list[Path]:
+    """As `write`, and print the tables, or what `told` gives."""
+    with cli.answer(json) as answer:
+        found = list(sections)
+        paths = write(found, out, otherwise)
+        answer.update(told(found, paths))
+    if not json:
+        print("\n".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"), end="")
+    return paths
+
+
+def told(sections: Iterable[Section], paths: Iterable[Path]) -> dict[str, Any]:
+    """An analysis' parts for `cli.answer`: the tables' unrounded rows and notes by name, the words, the files."""
+    found = list(sections)
+    return {
+        "tables": {
+            name: tables.told(numbers, table.notes)
+            for section in found
+            for name, (table, numbers) in section.tables.items()
+        },
+        "words": [word for section in found for word in section.words],
+        "files": list(map(str, paths)),
+    }
 
 
 def script(
@@ -77,8 +98,8 @@ def script(
 ) -> Callable[..., None]:
     """An analysis as a command: it shows the sections of the cells that its flags name. `doc` is its module's."""
 
-    def main(source: Source = Source(), out: Path = Path("outputs/tables")) -> None:
-        show(sections(source.cells()), out, otherwise)
+    def main(source: Source = Source(), out: Path = Path("outputs/tables"), json: cli.AsJson = False) -> None:
+        show(sections(source.cells()), out, otherwise, json)
 
     main.__doc__ = f"""{str(doc).splitlines()[0]}
 

@@ -26,6 +26,7 @@ MISSING = (
     "comparison again"
 )
 
+RUNS = ("run_id", "baseline_run_id")
 MOST_NUMBERS = 30
 """Classes up to which a heat map shows its numbers."""
 
@@ -49,9 +50,9 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 def gains(cells: pd.DataFrame) -> pd.DataFrame:
     """A row per class and cell that has a partner, one of `none` with the same n_real and seed.
 
-    Columns n_real, method, seed, class (int), baseline_percent and gain_points: the recall of none, 0 … 100, and by
-    how many points that of the cell is higher. `conditional_accuracy_percent` is that of the class's samples, NaN where
-    it is not known. Empty where the cells have no recalls, or none has a partner.
+    Columns run_id, baseline_run_id, n_real, method, seed, class (int), baseline_percent and gain_points: the recall of
+    none, 0 … 100, and by how many points that of the cell is higher. `conditional_accuracy_percent` is that of the
+    class's samples, NaN where it is not known. Empty where the cells have no recalls, or none has a partner.
     """
     classes = sorted(int(found[1]) for name in cells if (found := re.fullmatch(r"recall_class_(\d+)", str(name))))
     keys = ["n_real", "seed"]
@@ -59,17 +60,18 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
     arms = cells[cells["method"] != BASELINE]
     parts = []
     for label in classes:
-        partners = none[f"recall_class_{label}"].rename("baseline").reset_index()
+        named = {f"recall_class_{label}": "baseline", "run_id": "baseline_run_id"}
+        partners = none[list(named)].rename(columns=named).reset_index()
         part = arms.merge(partners, on=keys)
         agrees = part.get(f"conditional_accuracy_class_{label}", np.nan)
         part = part.assign(recall=part[f"recall_class_{label}"], agrees=agrees)
-        parts.append(part[["method", *keys, "recall", "baseline", "agrees"]].assign(**{"class": label}))
+        parts.append(part[[*RUNS, "method", *keys, "recall", "baseline", "agrees"]].assign(**{"class": label}))
     if not parts:
         return pd.DataFrame()
     found = pd.concat(parts, ignore_index=True).dropna(subset=["recall", "baseline"])
     return pd.DataFrame(
         {
-            **{name: found[name] for name in ("n_real", "method", "seed", "class")},
+            **{name: found[name] for name in (*RUNS, "n_real", "method", "seed", "class")},
             "baseline_percent": 100 * found["baseline"],
             "gain_points": 100 * (found["recall"] - found["baseline"]),
             "conditional_accuracy_percent": 100 * found["agrees"],
@@ -79,7 +81,7 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
 
 def per_class(gained: pd.DataFrame) -> pd.DataFrame:
     """One row per (n_real, method, class), in the order of the accuracy table: the means of `gains` over num_seeds
-    pairs, and the ends of the gain's 95 % interval, gain_low_points and gain_high_points."""
+    pairs, the ends of the gain's 95 % interval, gain_low_points and gain_high_points, and the runs."""
     rows = []
     for (n_real, method, label), own in gained.groupby(["n_real", "method", "class"]):
         rows.append(
@@ -91,6 +93,7 @@ def per_class(gained: pd.DataFrame) -> pd.DataFrame:
                 "baseline_percent": own["baseline_percent"].mean(),
                 **statistics.columns(statistics.mean_interval(own["gain_points"]), "gain", "points"),
                 "conditional_accuracy_percent": own["conditional_accuracy_percent"].mean(skipna=False),
+                **accuracy_table.run_ids(own),
             }
         )
     return pd.DataFrame(rows).sort_values(["n_real", "method", "class"], key=accuracy_table.rank, ignore_index=True)

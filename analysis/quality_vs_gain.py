@@ -80,19 +80,23 @@ def quality_table(cells: pd.DataFrame) -> pd.DataFrame:
     the units of the cells. What some cell of a row does not have is NaN. The last row has no n_real; its
     method is `real`, its figures are what real images get in place of samples: the floors, and for CAS the accuracy of
     `none` at the largest n_real. Where those of the same real images were measured with several sample sets, one
-    counts for each seed.
+    counts for each seed. `run_ids` are the cells that say so.
     """
     measured = cells[cells.reindex(columns=list(FIGURES)).notna().any(axis=1)]
     arms = measured[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=accuracy_table.rank)
     rows = []
     for n_real, method in arms.itertuples(index=False):
         own = measured[(measured["n_real"] == n_real) & (measured["method"] == method)]
-        rows.append({"n_real": n_real, "method": method} | _means(own, {name: name for name in FIGURES}))
+        means = _means(own, {name: name for name in FIGURES})
+        rows.append({"n_real": n_real, "method": method} | means | {"run_ids": " ".join(own["run_id"])})
     most = cells[(cells["method"] == BASELINE) & (cells["n_real"] == cells["n_real"].max())]
     floors = {name: f"floor_{name.removeprefix('quality_')}" for name in FIGURES if name != "cas"}
     floor = cells.reindex(columns=list(floors.values())).groupby(cells["seed"]).first()  # that is there
     once = floor.dropna(how="all").reset_index()
-    rows.append({"n_real": pd.NA, "method": REAL} | _means(once, floors) | _mean(most["accuracy"], "cas"))
+    means = _means(once, floors) | _mean(most["accuracy"], "cas")
+    told = cells[cells.reindex(columns=list(floors.values())).notna().any(axis=1)]
+    run_ids = " ".join(dict.fromkeys([*told["run_id"], *most["run_id"]]))
+    rows.append({"n_real": pd.NA, "method": REAL} | means | {"run_ids": run_ids})
     return pd.DataFrame(rows).astype({"n_real": "Int64"})
 
 
@@ -114,12 +118,14 @@ def correlation_table(cells: pd.DataFrame) -> pd.DataFrame:
 
     `correlation` is Spearman's, -1 … 1, of the figure and the gain over the n pairs (method, seed) of generators, with
     the ends `low` and `high` of its 95 % interval; plus is "better samples, more gain". Over all n_real it is that of
-    the ranks within each, so a difference between them counts for nothing.
+    the ranks within each, so a difference between them counts for nothing. `run_ids` are the cells of the pairs,
+    `baseline_run_ids` those of `none` beside them.
     """
     gains = generator_gains(cells)
     rows = []
     for name, figure in FIGURES.items():
-        known = gains.reindex(columns=["n_real", name, "gain_points"]).dropna()
+        known = gains.reindex(columns=["n_real", name, "gain_points", "run_id", "baseline_run_id"])
+        known = known.dropna(subset=[name, "gain_points"])
         # Accuracies are shares of whole images in float32: gains that differ by their rounding alone are equal.
         known = known.assign(quality=figure.better * known[name], gain_points=known["gain_points"].round(4))
         ranked = known.groupby("n_real")[["quality", "gain_points"]].rank(pct=True)
@@ -127,7 +133,8 @@ def correlation_table(cells: pd.DataFrame) -> pd.DataFrame:
         for n_real, part in [*parts, (pd.NA, ranked)]:
             found = statistics.rank_correlation(part["quality"], part["gain_points"])
             row = {"figure": name, "n_real": n_real, "n": len(part)}
-            rows.append(row | {"correlation": found.value, "low": found.low, "high": found.high})
+            row |= {"correlation": found.value, "low": found.low, "high": found.high}
+            rows.append(row | accuracy_table.run_ids(known.loc[part.index]))
     return pd.DataFrame(rows).astype({"n_real": "Int64"})
 
 

@@ -47,7 +47,12 @@ PROTOCOL = (
 )
 
 
-def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: Path = Path("outputs/report")) -> None:
+def main(
+    source: Source = Source(),
+    besides: ExtraInputs = ExtraInputs(),
+    out: Path = Path("outputs/report"),
+    json: cli.AsJson = False,
+) -> None:
     """Write report.html, report.md and all tables and pictures; with --comparison and --rows, add to the file.
 
     Args:
@@ -55,6 +60,15 @@ def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: P
         besides: what some claims need beside them
         out: folder for the files
     """
+    with cli.answer(json) as answer:
+        shown, paths = write(source, besides, out)
+        answer.update(pages.told(shown, paths))
+    if not json:
+        print(paths[0])
+
+
+def write(source: Source, besides: ExtraInputs, out: Path) -> tuple[list[Section], list[Path]]:
+    """Write the report into a folder; its parts, and the paths, that of the page first."""
     if source.comparison and source.rows:
         cells = runs.add_rows(replace(source, rows=None).cells(), source.rows)
     else:
@@ -65,12 +79,11 @@ def main(source: Source = Source(), besides: ExtraInputs = ExtraInputs(), out: P
         replace(part, tables={name: (_linked(table, ids), numbers) for name, (table, numbers) in part.tables.items()})
         for part in sections(cells, source, besides, out)
     ]
-    for section in shown:
-        section.write(out)
+    paths = [out / "report.html", out / "report.md", *(path for section in shown for path in section.write(out))]
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
-    (out / "report.md").write_text(_markdown(title, shown), encoding="utf-8")
-    (out / "report.html").write_text(pages.html(title, shown, out), encoding="utf-8")
-    print(out / "report.html")
+    paths[1].write_text(_markdown(title, shown), encoding="utf-8")
+    paths[0].write_text(pages.html(title, shown, out), encoding="utf-8")
+    return shown, paths
 
 
 def sections(cells: pd.DataFrame, source: Source, besides: ExtraInputs, out: Path) -> Iterator[Section]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from analysis import pages
+from analysis import pages, tables
 from analysis.lazily import Figure, confirmation, optuna, pd, plt, storages
 from analysis.pages import Section
 from analysis.tables import Table
@@ -48,6 +48,7 @@ def main(
     storage: str | None = None,
     out: Path | None = None,
     tracking_uri: str | None = None,
+    json: cli.AsJson = False,
 ) -> None:
     """Print a study's trials; write them with pictures and a page that shows all; add these to the study's run.
 
@@ -57,11 +58,15 @@ def main(
         out: folder for the files; by default outputs/tables/studies/STUDY
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
     """
-    found = storages.read_study(study, storage)
-    confirmed = confirmation.confirmation(found.study_name, storages.open_storage(storage, create=False))
-    out = out or Path("outputs/tables/studies") / found.study_name.replace("/", "_")
-    words, paths = write(found, confirmed, out)
-    print((out / "trials.md").read_text(encoding="utf-8"), *words, f"page: {out / 'study.html'}", sep="\n")
+    with cli.answer(json) as answer:
+        found = storages.read_study(study, storage)
+        confirmed = confirmation.confirmation(found.study_name, storages.open_storage(storage, create=False))
+        out = out or Path("outputs/tables/studies") / found.study_name.replace("/", "_")
+        words, shown, paths = write(found, confirmed, out)
+        answer.update(pages.told(shown, paths))
+        answer["tables"] |= against_default(confirmed)
+    if not json:
+        print((out / "trials.md").read_text(encoding="utf-8"), *words, f"page: {out / 'study.html'}", sep="\n")
     keep(found.user_attrs.get(storages.PARENT), paths, tracking_uri)
 
 
@@ -76,8 +81,18 @@ def keep(run_id: str | None, paths: Sequence[Path], tracking_uri: str | None) ->
         print(f"not added to the study's run: {error}", file=sys.stderr)
 
 
-def write(study: optuna.Study, confirmed: Confirmation | None, out: Path) -> tuple[list[str], list[Path]]:
-    """Write the page and what is on it into a folder; what the study came to, and the paths.
+def against_default(confirmed: Confirmation | None) -> dict[str, Any]:
+    """The winner against the default, and the fresh seeds that say so, as `cli.answer` takes tables."""
+    if confirmed is None:
+        return {}
+    figures = {name: getattr(confirmed, name) for name in ("difference", "low", "high", "p")}
+    return {"confirmation": tables.told(pd.DataFrame([figures])), "fresh_seeds": tables.told(confirmed.frame)}
+
+
+def write(
+    study: optuna.Study, confirmed: Confirmation | None, out: Path
+) -> tuple[list[str], list[Section], list[Path]]:
+    """Write the page and what is on it into a folder; what the study came to, the page's parts, and the paths.
 
     Raises InputError where no trial is complete.
     """
@@ -95,7 +110,7 @@ def write(study: optuna.Study, confirmed: Confirmation | None, out: Path) -> tup
         paths = pages.write(shown, out, "")
     paths.append(out / "study.html")
     paths[-1].write_text(pages.html(f"Study {study.study_name}", shown, out), encoding="utf-8")
-    return words, paths
+    return words, shown, paths
 
 
 # --- The table -----------------------------------------------------------------------------------------------

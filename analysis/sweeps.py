@@ -106,7 +106,7 @@ def row(pairs: pd.DataFrame, n_real: int, method: str, sweep: str, value: float,
         "num_seeds": len(pairs),
         **statistics.columns(statistics.mean_interval(pairs["augmented_percent"]), "accuracy", "percent"),
         **statistics.columns(accuracy_table.gain_of(pairs), "gain", "points"),
-        "run_ids": " ".join(pairs["run_id"]),
+        **accuracy_table.run_ids(pairs),
     }
 
 

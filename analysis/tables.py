@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,23 @@ def folder(out: Path) -> Path:
 def csv(numbers: pd.DataFrame) -> str:
     """A line per row. Ten digits: more than a metric logged from float32 holds, fewer than machines disagree about."""
     return numbers.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def told(numbers: pd.DataFrame, notes: Iterable[str] = ()) -> dict[str, Any]:
+    """A table for `cli.answer`."""
+    return {"rows": records(numbers), "notes": list(notes)}
+
+
+def records(numbers: pd.DataFrame) -> list[dict[str, Any]]:
+    """A dict per row as JSON has it: None for NaN, the largest number for infinity, lists in columns of run ids."""
+    known = numbers.astype(object).where(numbers.notna(), None)
+    return [{str(name): _plain(str(name), value) for name, value in row.items()} for row in known.to_dict("records")]
+
+
+def _plain(column: str, value: Any) -> Any:
+    if column.endswith("run_ids"):
+        return str(value or "").split()
+    return max(-sys.float_info.max, min(sys.float_info.max, value)) if isinstance(value, float) else value
 
 
 def number(value: float, style: str = "z.2f") -> str:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import json
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ FIRST = ("dataset", "n_real", "methods", "seeds", "trials", "steps", "seed", "wo
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
 SHOWABLE = "showable"
 """How stdout shows what its encoding lacks: as something like it."""
+AsJson = Annotated[bool, tyro.conf.arg(help="print one JSON object instead, of unrounded numbers and run ids")]
+"""The flag of a command that takes an `answer`."""
 ALIKE = {"†": "+", "‡": "++", "–": "-", "−": "-", "…": "...", "×": "x", "≥": ">=", "≤": "<=", "│": "|", "─": "-"}
 
 
@@ -57,6 +60,24 @@ def main(function: Callable[..., Any]) -> None:
         sys.exit(error.code if isinstance(error, signals.Killed) else 130)
     if code:
         sys.exit(code)
+
+
+@contextlib.contextmanager
+def answer(as_json: bool) -> Iterator[dict[str, Any]]:
+    """A dict for what a command has found, printed at the end of the block if that is wanted: one JSON object, a line.
+
+    All else that is printed in the block goes to stderr then. What an exception leaves in the dict is printed too.
+    """
+    found: dict[str, Any] = {}
+    if not as_json:
+        yield found
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield found
+    finally:
+        if found:
+            print(json.dumps(found, default=str, allow_nan=False))
 
 
 def _call(function: Callable[..., Any]) -> Any:

@@ -243,8 +243,11 @@ def test_cells_that_cannot_be_compared_are_refused(column: str, value: object, m
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return stored_comparison(tmp_path_factory.mktemp("store"))
+
+
+def stored_comparison(folder: Path) -> tuple[str, str]:
     """A store with the stored comparison and an older, empty one; its URI and the comparison's run id."""
-    folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiments = {

@@ -23,5 +23,5 @@ def test_the_summary_is_of_runs_not_of_steps() -> None:
     (row,) = curves.summary(parts).to_dict("records")
     assert row == {
         "comparison": "gan", "n": 2, "first tenth": 2.0, "first tenth, sd": pytest.approx(2**0.5), "last tenth": 6.0,
-        "last tenth, sd": pytest.approx(8**0.5),
+        "last tenth, sd": pytest.approx(8**0.5), "run_ids": "a b",
     }  # fmt: skip

@@ -251,7 +251,7 @@ def test_a_study_of_little_has_what_pictures_it_can(
     for slot, value in enumerate([0.99, *values]):
         state, own = (TrialState.COMPLETE if slot else TrialState.PRUNED), {"slot": str(slot)}
         made.add_trial(create_trial(state=state, value=value, params=params, distributions=ranges, user_attrs=own))
-    _, paths = page.write(made, None, tmp_path / "out")
+    *_, paths = page.write(made, None, tmp_path / "out")
     pictures = [path for path in paths if path.suffix == ".png"]
     assert {path.stem for path in pictures} == expected
     for path in pictures:

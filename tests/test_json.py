@@ -1,6 +1,7 @@
 """--json: one object on stdout, with the numbers of the CSV files to their last digit, and the runs behind each row."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ import known_cells
 import pandas as pd
 import processes
 import pytest
+from mlflow import MlflowClient
 from processes import ROOT, environment
 from test_accuracy_table import stored_comparison
+from test_agent import SAYS, WITHOUT_MLFLOW, said
 from test_report import full_cells
+from test_stores import local_user
 from test_studies_analysis import all_ends, confirmed
 
 from analysis import low_data, runs
@@ -177,3 +181,39 @@ def test_what_else_is_printed_goes_to_stderr_and_what_was_found_outlives_an_erro
         print("in words")
         answer["found"] = 1
     assert capsys.readouterr() == ("in words\n", "")
+
+
+# --- The tracking ----------------------------------------------------------------------------------------
+
+
+def test_sync_says_what_was_left_then_sent_and_closed(store: str, tmp_path: Path) -> None:
+    assert said(tmp_path, "killed", code=WITHOUT_MLFLOW + SAYS).returncode == -signal.SIGKILL
+    (tmp_path / "file").touch()
+    nowhere = f"sqlite:///{tmp_path}/file/mlflow.db"
+    left = printed(tmp_path, "harness.tracking", "sync", "--tracking-uri", nowhere, code=2)
+    (run,) = left["runs"]
+    assert (left["sent"], left["closed"]) == (0, 0)
+    assert left["left"] == run["left"] > 300
+    assert nowhere in run["reasons"][0]
+    done = printed(tmp_path, "harness.tracking", "sync", "--tracking-uri", store)
+    row = tracking.read_runs(tracking_uri=store).iloc[0]
+    assert row["status"] == "KILLED"
+    assert done == {
+        "sent": left["left"], "left": 0, "closed": 1, "other_stores": [],
+        "runs": [{"run_id": row["run_id"], "sent": left["left"], "left": 0, "closed": True, "reasons": []}],
+    }  # fmt: skip
+    again = printed(tmp_path, "harness.tracking", "sync")
+    assert again == {"sent": 0, "left": 0, "closed": 0, "other_stores": [], "runs": []}
+
+
+def test_reap_says_which_runs_it_has_closed(store: str, tmp_path: Path) -> None:
+    client = MlflowClient(store)
+    tags = {"journal": "a" * 32, "heartbeat": "1700000000000", "mlflow.user": local_user()}
+    run = client.create_run(
+        client.create_experiment("generators"), 1_700_000_000_000, tags, "of a dead host"
+    ).info.run_id
+    assert printed(tmp_path, "harness.tracking", "reap", "--tracking-uri", store) == {
+        "closed": 1,
+        "runs": [{"run_id": run, "name": "of a dead host", "last_seen_utc": "2023-11-14T22:13:20"}],
+    }
+    assert client.get_run(run).info.status == "KILLED"

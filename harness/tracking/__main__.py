@@ -11,7 +11,7 @@ LongEnough = Annotated[float, Within(float, 2 * HEARTBEAT_S)]
 """A living run may be silent for less."""
 
 
-def sync(tracking_uri: str | None = None) -> None:
+def sync(tracking_uri: str | None = None, json: cli.AsJson = False) -> None:
     """Send what this folder's runs have said and the store does not have; any number of times.
 
     Args:
@@ -19,10 +19,16 @@ def sync(tracking_uri: str | None = None) -> None:
     """
     from harness.tracking import closing
 
-    closing.sync(tracking_uri)
+    with cli.answer(json) as answer:
+        closing.sync(tracking_uri, answer)
 
 
-def reap(older_than: LongEnough = 300.0, all_users: bool = False, tracking_uri: str | None = None) -> None:
+def reap(
+    older_than: LongEnough = 300.0,
+    all_users: bool = False,
+    tracking_uri: str | None = None,
+    json: cli.AsJson = False,
+) -> None:
     """Close as KILLED the runs that say RUNNING and have shown no life for a while; resume opens them again.
 
     An agent closes the runs of its own host by itself: this is for those of a host that died.
@@ -34,7 +40,8 @@ def reap(older_than: LongEnough = 300.0, all_users: bool = False, tracking_uri: 
     """
     from harness.tracking import closing
 
-    closing.reap(older_than, all_users, tracking_uri)
+    with cli.answer(json) as answer:
+        closing.reap(older_than, all_users, tracking_uri, answer)
 
 
 def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:

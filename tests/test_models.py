@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,8 +25,9 @@ import pandas as pd
 import pytest
 from conftest import Launch
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
 from PIL import Image
 from processes import environment
 
@@ -36,6 +38,11 @@ from harness.runs import exported
 from harness.tracking import inputs, local, models, registry
 
 PATIENCE_S = 120.0
+FIGURES = {
+    "samples/conditional_accuracy", "validation/cas", "test/quality/fid",
+    "cost/training_device_seconds", "cost/sampling_device_seconds",
+}  # fmt: skip
+BEST_FIRST = {"field_name": "metrics.validation/cas", "ascending": False}
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +240,77 @@ def test_the_better_of_two_runs_is_champion_however_often_they_are_sent(
         assert figures[runs[0]] > figures[runs[1]]
         best = store.get_model_version_by_alias("vae", "champion")
         assert best.run_id == runs[0]
-        assert best.tags == {
-            "dataset": "digits", "n_real": "200", "seed": "0", "num_synthetic": "300",
-            "validation/cas": str(figures[runs[0]]),
-        }  # fmt: skip
+        assert best.tags == {"dataset": "digits", "n_real": "200", "seed": "0", "num_synthetic": "300"}
         assert store.get_model_version_by_alias("vae", "champion-digits").version == best.version
-        for run in runs:
-            assert len(models.named(store.get_run(run))) == 1
+        experiment = store.get_experiment_by_name("generators").experiment_id
+        ordered = store.search_logged_models([experiment], order_by=[BEST_FIRST | {"dataset_name": "digits"}])
+        assert [model.source_run_id for model in ordered] == runs
+        for model in ordered:
+            assert models.named(store.get_run(str(model.source_run_id))) == [model.model_id]
+            shown_as_its_run_has_it(model, store)
+
+
+def shown_as_its_run_has_it(model: LoggedModel, store: MlflowClient) -> None:
+    """A model has the figures that are meant for it, once, and its run has them once too."""
+    run = store.get_run(str(model.source_run_id))
+    metrics = {metric.key: metric for metric in model.metrics or []}
+    assert len(model.metrics or []) == len(metrics)
+    assert metrics.keys() == FIGURES
+    whole = next(found.dataset for found in run.inputs.dataset_inputs if found.dataset.name == "digits")
+    (output,) = run.outputs.model_outputs
+    for name, metric in metrics.items():
+        (own,) = store.get_metric_history(run.info.run_id, name)
+        assert (metric.value, metric.timestamp, metric.step) == (own.value, own.timestamp, own.step)
+        assert metric.step == output.step == int(run.data.params["steps"])
+        assert (metric.dataset_name, metric.dataset_digest) == ("digits", whole.digest)
+
+
+def test_a_models_page_says_what_it_is_and_how_to_draw_from_it(
+    runs: list[str], uri: str, forked: Launch, place: Path
+) -> None:
+    store = tracking.client(uri)
+    run = store.get_run(runs[0])
+    model = store.get_logged_model(models.named(run)[0])
+    expected = {"method": "vae", "dataset": "digits", "n_real": "200", "seed": "0", "num_synthetic": "300"}
+    assert model.params == expected
+    said = model.tags["mlflow.note.content"]
+    assert "**vae on digits**, 200 real images, seed 0" in said
+    assert f"| validation/cas | {run.data.metrics['validation/cas']:.2%} |" in said
+    assert re.findall(r"/runs/(\w+)/artifacts\)", said) == runs[:1]
+    assert re.findall(r"path=(\S+)&run_uuid=(\w+)\)", said) == [("pictures/samples.png", runs[0])]
+    assert {"pictures", "samples.npz"} <= {found.path for found in store.list_artifacts(runs[0])}
+    (command,) = re.findall(r"python experiments/(generate.py .*)", said)
+    done = forked(*command.split())
+    assert done.returncode == 0, done.stderr
+    assert Image.open(place / "drawn.png").size == (108, 36)
+    (version,) = store.search_model_versions(f"run_id = '{runs[0]}'")
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "vae", "version": version.version}]
+
+
+def test_a_store_that_takes_no_figures_of_models_has_all_else_and_gets_them_later(
+    uri: str, runs: list[str], forked: Launch, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs
+    monkeypatch.chdir(place)
+    refusal = "before insert on logged_model_metrics begin select raise(abort, 'no figures'); end"
+    with contextlib.closing(sqlite3.connect(place / "outputs/mlflow.db")) as database:
+        database.execute(f"create trigger refused {refusal}")
+    small = ("--n-real", "100", "--num-synthetic", "100", "--batch-size", "16", "--steps", "3")
+    done = forked("vae.py", *small)
+    assert (done.returncode, "no figures" in done.stderr) == (3, True), done.stderr
+    run = re.findall(r"run ([0-9a-f]{32})", done.stdout)[0]
+    store = tracking.client(uri)
+    assert store.get_run(run).info.status == "FINISHED"
+    assert "validation/cas" in store.get_run(run).data.metrics
+    assert {"generator", "samples.npz"} <= {found.path for found in store.list_artifacts(run)}
+    assert not store.search_model_versions(f"run_id = '{run}'")  # which could be champion without its figure
+    with contextlib.closing(sqlite3.connect(place / "outputs/mlflow.db")) as database:
+        database.execute("drop trigger refused")
+    tracking.sync(uri)
+    (model_id,) = models.named(store.get_run(run))
+    shown_as_its_run_has_it(store.get_logged_model(model_id), store)
+    (version,) = store.search_model_versions(f"run_id = '{run}'")
+    store.delete_model_version("vae", version.version)  # the other tests count versions
 
 
 def test_a_run_that_is_told_not_to_registers_nothing(runs: list[str], forked: Launch, uri: str) -> None:
@@ -258,16 +329,20 @@ def test_a_model_that_a_killed_agent_has_left_half_logged_is_no_second_one(
 ) -> None:
     """READY is one that the run does not name yet."""
     run, half = logged(store, "vae", ("digits", None, 1.0))
+    said = {"labels": [0], "about": {}, "description": "", "picture": None}
+    figure = Metric("validation/cas", 0.5, 1, 60, dataset_name="digits", dataset_digest="d1")
     if left == "READY":
         store.finalize_logged_model(half, LoggedModelStatus.READY)
     with contextlib.chdir(place):
         (exported_at,) = (folder / local.FILES / "generator" for folder in [local.find(runs[0])] if folder)
-        ids = {models.log(run, exported_at, [0], store) for _ in range(2)}
+        ids = {models.log(run, exported_at, said, [figure], store) for _ in range(2)}
     experiment = store.get_run(run).info.experiment_id
     there = store.search_logged_models([experiment], f"source_run_id = '{run}'")
     assert [(model.model_id, str(model.status)) for model in there] == [(min(ids), "READY")]
     assert models.named(store.get_run(run)) == list(ids)
     assert (half in ids) == (left == "READY")
+    assert [(metric.key, metric.value) for metric in there[0].metrics or []] == [("validation/cas", 0.5)]
+    assert len(store.get_metric_history(run, "validation/cas")) == 1
 
 
 Scored = tuple[str, float | None, float]
@@ -282,35 +357,40 @@ SCORED: list[Scored] = [  # data set, validation and test figure
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    made = tracking.client(f"sqlite:///{tmp_path_factory.mktemp('registry')}/mlflow.db")
-    made.create_experiment("generators")
+    folder = tmp_path_factory.mktemp("registry")
+    made = tracking.client(f"sqlite:///{folder}/mlflow.db")
+    made.create_experiment("generators", str(folder / "artifacts"))
     return made
 
 
-def logged(store: MlflowClient, method: str, scored: Scored) -> tuple[str, str]:
-    """A run with the tags, params and figures of a generator's, and a model; their ids."""
+def logged(store: MlflowClient, method: str, scored: Scored, where: str = "generators") -> tuple[str, str]:
+    """A run with the tags, params and figures of a generator's, and a model that has the figure too; their ids."""
     dataset, validation, test = scored
-    experiment = store.get_experiment_by_name("generators").experiment_id
+    known = store.get_experiment_by_name(where)
+    experiment = known.experiment_id if known else store.create_experiment(where)
     tags = {"method": method, "dataset": dataset, "n_real": "200", "seed": "0"}
     run = store.create_run(experiment, tags=tags).info.run_id
     store.log_param(run, "num_synthetic", 300)
     store.log_metric(run, "test/cas", test)
+    model = store.create_logged_model(experiment, "generator", run, params={"method": method}).model_id
     if validation is not None:
-        store.log_metric(run, "validation/cas", validation)
-    return run, store.create_logged_model(experiment, "generator", source_run_id=run).model_id
+        figure = Metric("validation/cas", validation, 1, 1, model, dataset, "d1")
+        store.log_batch(run, [figure])
+    return run, model
 
 
-def figures(store: MlflowClient, name: str) -> dict[str, tuple[str, str | None]]:
+def figures(store: MlflowClient, name: str) -> dict[str, tuple[str, float | None]]:
     """Whom each alias belongs to: data set and validation figure."""
     aliases = store.get_registered_model(name).aliases
-    owners = {alias: store.get_model_version(name, version).tags for alias, version in aliases.items()}
-    return {alias: (tags["dataset"], tags.get("validation/cas")) for alias, tags in owners.items()}
+    owners = {alias: store.get_model_version(name, version) for alias, version in aliases.items()}
+    runs = {alias: store.get_run(str(owner.run_id)).data for alias, owner in owners.items()}
+    return {alias: (run.tags["dataset"], run.metrics.get("validation/cas")) for alias, run in runs.items()}
 
 
 CHAMPIONS = {
-    "champion": ("digits", "0.9"),
-    "champion-digits": ("digits", "0.9"),
-    "champion-kmnist": ("kmnist", "0.99"),
+    "champion": ("digits", 0.9),
+    "champion-digits": ("digits", 0.9),
+    "champion-kmnist": ("kmnist", 0.99),
 }
 
 
@@ -322,8 +402,32 @@ def test_the_champion_does_not_depend_on_the_order(store: MlflowClient, order: l
         registry.register(*logged(store, name, SCORED[place]), store)
     assert figures(store, name) == CHAMPIONS
     versions = list(store.search_model_versions(f"name = '{name}'"))
-    chosen = {tuple(registry.champions(list(some)).items()) for some in itertools.permutations(versions)}
+    scored = {str(versions[number].source): ("digits", figure) for number, figure in enumerate((0.5, 0.7, 0.7))}
+    chosen = {tuple(registry.champions(list(some), scored).items()) for some in itertools.permutations(versions)}
     assert len(chosen) == 1
+
+
+def test_models_of_all_experiments_compete_but_not_deleted_ones(store: MlflowClient) -> None:
+    tracking.client(str(store.tracking_uri))
+    ids = [logged(store, "far", ("digits", figure, 0.5), f"far {figure}") for figure in (0.7, 0.9, 0.8)]
+    for each in ids:
+        registry.register(*each, store)
+    assert figures(store, "far")["champion"] == ("digits", 0.9)
+    store.delete_logged_model(ids[1][1])
+    registry.update_aliases("far", store)
+    assert figures(store, "far")["champion"] == ("digits", 0.8)
+    store.delete_experiment(store.get_experiment_by_name("far 0.8").experiment_id)
+    registry.update_aliases("far", store)
+    assert figures(store, "far")["champion"] == ("digits", 0.7)
+
+
+def test_more_models_than_a_page_of_answers_holds(store: MlflowClient) -> None:
+    tracking.client(str(store.tracking_uri))
+    best = logged(store, "many", ("digits", 0.9, 0.5))
+    for _ in range(SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT):
+        logged(store, "many", ("digits", 0.5, 0.5))
+    registry.register(*best, store)
+    assert figures(store, "many")["champion"] == ("digits", 0.9)
 
 
 def test_many_that_register_at_once_agree(store: MlflowClient) -> None:

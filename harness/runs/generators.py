@@ -54,6 +54,11 @@ class Watch:
 SAMPLES = "pictures/samples.png"
 LOOKS = 5
 LOOK_IMAGES = 500
+MODEL_FIGURES = (
+    "samples/conditional_accuracy", "validation/cas", "validation/fid", "test/quality/fid",
+    "cost/training_device_seconds", "cost/sampling_device_seconds",
+)  # fmt: skip
+"""By what generators are compared as models, within one data set; the page of the run has the rest."""
 HEADLINES = ("samples/conditional_accuracy", "test/cas", "validation/cas", "validation/fid")
 
 
@@ -109,6 +114,7 @@ def run_generator(
         why=launch.first_failure,
     ) as run:
         run.data(f"{dataset.name} real", dataset.real.digest, dataset.name, "training")
+        run.data(dataset.name, dataset.train.digest, dataset.name, "evaluation")  # what figures are compared within
         progress = Progress(model, accelerator, run.folder / "checkpoints", trained)
         if trained_by:
             _take_over(progress, trained_by, settings)
@@ -127,7 +133,7 @@ def run_generator(
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
         run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
-            _log_generator(run, method, model, samples, dataset.classes, settings.register)
+            _log_generator(run, method, model, samples, dataset, settings, {**scores, **costs})
             pairs = copies.closest_pairs(samples, dataset.real, GRID_DRAWS // 2)
             run.picture(pictures.image_grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
     if accelerator.is_main_process:
@@ -256,9 +262,26 @@ def _train_generator(
             look(model, step + 1, run)
 
 
-def _log_generator(run: Run, method: str, model: Any, samples: Images, classes: Sequence[str], register: bool) -> None:
-    """The sample set, the pictures and the model."""
-    shape: ImageShape = model.shape
+def _log_generator(
+    run: Run,
+    method: str,
+    model: Any,
+    samples: Images,
+    dataset: Dataset,
+    settings: Single,
+    figures: Mapping[str, float],
+) -> None:
+    """The sample set, the pictures and the model with its figures."""
+    shape, classes = model.shape, dataset.classes
+    by_label = samples.labels.argsort(stable=True)
+    fewest = min(GRID_DRAWS, int(torch.bincount(samples.labels, minlength=shape.num_classes).min()))
+    first = [by_label[samples.labels[by_label] == label][:fewest] for label in range(shape.num_classes)]
+    if fewest:
+        run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), SAMPLES)
+    if hasattr(model, "pictures"):
+        for name, (images, columns) in model.pictures().items():
+            run.picture(pictures.image_grid(datasets.to_uint8(images), columns), f"pictures/{name}.png")
+    shown = {name: figures[name] for name in MODEL_FIGURES if name in figures}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.npz"
         samples.save(path)
@@ -268,15 +291,23 @@ def _log_generator(run: Run, method: str, model: Any, samples: Images, classes: 
         exported.export_generator(trained, method, model, shape, classes)
         for path in trained.iterdir():
             run.file(path, "generator")
-        run.model(trained, [0, 0, shape.num_classes - 1], register)
-    by_label = samples.labels.argsort(stable=True)
-    fewest = min(GRID_DRAWS, int(torch.bincount(samples.labels, minlength=shape.num_classes).min()))
-    first = [by_label[samples.labels[by_label] == label][:fewest] for label in range(shape.num_classes)]
-    if fewest:
-        run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), SAMPLES)
-    if hasattr(model, "pictures"):
-        for name, (images, columns) in model.pictures().items():
-            run.picture(pictures.image_grid(datasets.to_uint8(images), columns), f"pictures/{name}.png")
+        run.model(
+            trained,
+            [0, 0, shape.num_classes - 1],
+            settings.register,
+            description=records.headline(f"{method} on {dataset.name}", dataset, settings, shown),
+            params={
+                "method": method,
+                "dataset": dataset.name,
+                "n_real": len(dataset.real),
+                "seed": settings.seed,
+                "num_synthetic": settings.num_synthetic,
+            },
+            figures=list(shown),
+            dataset=dataset.name,
+            digest=dataset.train.digest,
+            picture=SAMPLES if fewest else None,
+        )
 
 
 # --- A classifier ----------------------------------------------------------------------------------------

@@ -11,11 +11,14 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from harness.tracking.journal import Record
 
 LOADER = "harness.runs.served_model"
 REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch")
@@ -26,10 +29,12 @@ GENERATOR = "generator"
 INPUTS = Schema([ColSpec(AnyType(), "label"), ColSpec(AnyType(), "seed", required=False)])
 
 
-def log(run_id: str, folder: Path, labels: list[int], store: MlflowClient) -> str:
+def log(run_id: str, folder: Path, said: Record, figures: list[Metric], store: MlflowClient) -> str:
     """Log the folder of an exported generator as the model `generator` of a run, once; returns the model's id.
 
-    `labels` are its input example. What an agent that was killed has left half made is deleted or finished.
+    `said` has its input example (`labels`), its params (`about`), a `description`, and a `picture` of the run or None.
+    `figures` are the run's own, with their data set. The model stands at their last step, where MLflow would look for
+    metrics of its. What an agent that was killed has left half made is deleted or finished.
     """
     run = store.get_run(run_id)
     known = store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
@@ -37,9 +42,12 @@ def log(run_id: str, folder: Path, labels: list[int], store: MlflowClient) -> st
     for model in known:
         if model.model_id not in whole[:1]:
             store.delete_logged_model(model.model_id)
-    model_id = whole[0] if whole else _make(run_id, run.info.experiment_id, folder, labels, store)
+    model_id = whole[0] if whole else _make(run, folder, said, store)
     if model_id not in named(run):
-        store.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        step = max((figure.step for figure in figures), default=0)
+        store.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+    if figures:
+        store.log_batch(run_id, [_of_model(figure, model_id) for figure in figures], synchronous=True)
     return model_id
 
 
@@ -48,18 +56,44 @@ def named(run: Run) -> list[str]:
     return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
 
 
-def _make(run_id: str, experiment_id: str, folder: Path, labels: list[int], store: MlflowClient) -> str:
-    made = store.create_logged_model(experiment_id, GENERATOR, source_run_id=run_id)
+def _of_model(figure: Metric, model_id: str) -> Metric:
+    """A run's figure as a model's too: with the same time, step and value the store has each of them once."""
+    return Metric(
+        figure.key, figure.value, figure.timestamp, figure.step, model_id, figure.dataset_name, figure.dataset_digest
+    )
+
+
+def _make(run: Run, folder: Path, said: Record, store: MlflowClient) -> str:
+    run_id = run.info.run_id
+    made = store.create_logged_model(run.info.experiment_id, GENERATOR, run_id, params=said["about"])
     try:
+        store.set_logged_model_tags(made.model_id, {MLFLOW_RUN_NOTE: _description(said, made.model_id, run)})
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "model"
-            _save(folder, path, labels, Model(run_id=run_id, model_uuid=made.model_id, model_id=made.model_id))
+            _save(folder, path, said["labels"], Model(run_id=run_id, model_uuid=made.model_id, model_id=made.model_id))
             store.log_model_artifacts(made.model_id, str(path))
         store.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
     except BaseException:
         store.finalize_logged_model(made.model_id, LoggedModelStatus.FAILED)
         raise
     return made.model_id
+
+
+def _description(said: Record, model_id: str, run: Run) -> str:
+    """The markdown of a model's page: what it is, its samples, how to draw others."""
+    run_id = run.info.run_id
+    page = f"#/experiments/{run.info.experiment_id}/runs/{run_id}"
+    labels = " ".join(map(str, said["labels"]))
+    shown = [f"![samples](get-artifact?path={said['picture']}&run_uuid={run_id})"] if said["picture"] else []
+    command = f"python experiments/generate.py --model models:/{model_id} --labels {labels} --out drawn.png"
+    return "\n\n".join(
+        [
+            said["description"],
+            f"All samples are `samples.npz` of [its run]({page}/artifacts).",
+            *shown,
+            f"An image of each label, in seconds:\n\n```bash\n{command}\n```",
+        ]
+    )
 
 
 def _save(folder: Path, path: Path, labels: list[int], model: Model) -> None:

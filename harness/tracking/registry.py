@@ -1,37 +1,47 @@
 """The model registry. The rule of who is champion: the best validation figure, never a test figure.
 
 A generator's model is a version of the registered model that is named after its method. The version carries the
-data set, n_real, seed, number of synthetic images and, where the run had a validation split, `validation/cas`: the
-accuracy on the validation split of a classifier that saw only the generator's samples.
+data set, n_real, seed and number of synthetic images. Its figure is a metric of the model, as the Models page shows
+it, where the run had a validation split: `validation/cas`, the accuracy on the validation split of a classifier that
+saw only the generator's samples.
 
 Figures are compared within one data set. `champion-DATASET` is the version with the best one, the oldest of equal
 ones; `champion` is that of MNIST where it has one, else of the first data set by name. A version without a
-validation figure is never champion.
+validation figure is never champion, nor is one whose model or experiment was deleted.
 """
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 FIGURE = "validation/cas"
 HEADLINE = "mnist"
 TRIES = 20
+Figures = Mapping[str, tuple[str, float]]
+"""Data set and validation figure of each model that has one, by its address models:/m-ID, a version's source."""
+Item = TypeVar("Item")
 
 
 def register(run_id: str, model_id: str, store: MlflowClient) -> None:
     """Make a generator's model a version, once, and name the champions anew."""
     run = store.get_run(run_id)
     name = run.data.tags["method"]
-    if not any(_versions(f"run_id = '{run_id}'", store)):
+    version = next(_versions(f"run_id = '{run_id}'", store), None)
+    if version is None:
         about = {key: run.data.tags[key] for key in ("dataset", "n_real", "seed")}
         about["num_synthetic"] = run.data.params["num_synthetic"]
-        if FIGURE in run.data.metrics:
-            about[FIGURE] = str(run.data.metrics[FIGURE])
         _make_registered_model(name, store)
-        store.create_model_version(name, f"models:/{model_id}", run_id, tags=about, model_id=model_id)
+        version = store.create_model_version(name, f"models:/{model_id}", run_id, tags=about, model_id=model_id)
+    if MLFLOW_MODEL_VERSIONS not in store.get_logged_model(model_id).tags:  # a server sets it, a database does not
+        known = json.dumps([{"name": name, "version": version.version}])
+        store.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: known})
     update_aliases(name, store)
 
 
@@ -42,7 +52,8 @@ def update_aliases(name: str, store: MlflowClient) -> None:
     register at once, the one that writes last has seen every version.
     """
     for _ in range(TRIES):
-        wanted = champions(list(_versions(f"name = '{name}'", store)))
+        versions = list(_versions(f"name = '{name}'", store))
+        wanted = champions(versions, _figures(name, store))  # read last: what is a version has its figure
         known = store.get_registered_model(name).aliases
         wrong = {alias: version for alias, version in wanted.items() if str(known.get(alias)) != version}
         if not wrong:
@@ -53,13 +64,10 @@ def update_aliases(name: str, store: MlflowClient) -> None:
     raise MlflowException(f"the aliases of {name} cannot be set")
 
 
-def champions(versions: list[ModelVersion]) -> dict[str, str]:
+def champions(versions: list[ModelVersion], figures: Figures) -> dict[str, str]:
     """The version that each alias belongs to, for versions in any order."""
-    scored = [version for version in versions if FIGURE in version.tags]
-    best = {
-        version.tags["dataset"]: str(version.version)
-        for version in sorted(scored, key=lambda v: (float(v.tags[FIGURE]), -int(v.version)))
-    }
+    scored = [(*figures[str(v.source)], int(v.version)) for v in versions if v.source in figures]
+    best = {dataset: str(number) for dataset, _, number in sorted(scored, key=lambda each: (each[1], -each[2]))}
     if not best:
         return {}
     headline = min(best, key=lambda dataset: (dataset != HEADLINE, dataset))
@@ -74,10 +82,28 @@ def _make_registered_model(name: str, store: MlflowClient) -> None:
             raise
 
 
+def _figures(name: str, store: MlflowClient) -> Figures:
+    """Of the models of a method, in whatever experiment."""
+    known = [each.experiment_id for each in _all(lambda token: store.search_experiments(page_token=token))]
+    wanted = f"params.method = '{name}' AND metrics.`{FIGURE}` >= 0"
+    found = _all(lambda token: store.search_logged_models(known, wanted, page_token=token))
+    return {
+        f"models:/{model.model_id}": (str(metric.dataset_name), metric.value)
+        for model in found
+        for metric in model.metrics or []
+        if metric.key == FIGURE
+    }
+
+
 def _versions(filter_string: str, store: MlflowClient) -> Iterator[ModelVersion]:
+    return _all(lambda token: store.search_model_versions(filter_string, page_token=token))
+
+
+def _all(search: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
+    """What a search finds, page by page, each asked for with the token of the one before."""
     token = None
     while True:
-        page = store.search_model_versions(filter_string, page_token=token)
+        page = search(token)
         yield from page
         token = page.token
         if not token:

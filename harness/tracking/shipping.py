@@ -8,6 +8,7 @@ is known by its tag, a metric row by its key, step, time and value, a param or a
 import contextlib
 import functools
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -162,7 +163,7 @@ class _Way:
                         run_id, np.asarray(picture), key=record["image"], step=record["step"], timestamp=record["time"]
                     )
         elif "model" in record:
-            model_id = models.log(run_id, self.folder / FILES / record["model"], record["labels"], store)
+            model_id = models.log(run_id, self.folder / FILES / record["model"], record, self._figures(record), store)
             if record.get("register"):
                 registry.register(run_id, model_id, store)
         elif "data" in record:
@@ -187,6 +188,16 @@ class _Way:
         else:
             with contextlib.suppress(FileNotFoundError):
                 yield path
+
+    def _figures(self, record: Record) -> list[Metric]:
+        """The figures that a model's record names, as the run said them last: what is not finite has no rank."""
+        found: dict[str, Metric] = {}
+        for said, _ in journal.read(self.folder / JOURNAL):
+            for key, value in said.get("metrics", {}).items():
+                if key in record["figures"] and math.isfinite(value):
+                    about = {"dataset_name": record["dataset"], "dataset_digest": record["digest"][:32]}
+                    found[key] = Metric(key, value, said["time"], said["step"], **about)
+        return list(found.values())
 
     def _has_image(self, record: Record) -> bool:
         """Whether a stepped image was sent before: the store would give it another name each time."""

@@ -15,7 +15,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,12 +168,39 @@ class Run:
         if self._journal:
             self._say(file=self._keep(path, redacted(text).encode()))
 
-    def model(self, folder: Path, labels: list[int], register: bool = False) -> None:
-        """An exported generator as the run's MLflow model, and in the registry; `labels` are its input example."""
-        if self._journal:
-            for path in folder.iterdir():
-                self._keep(f"model/{path.name}", path.read_bytes())
-            self._say(model="model", labels=labels, register=register)
+    def model(
+        self,
+        folder: Path,
+        labels: list[int],
+        register: bool = False,
+        *,
+        description: str,
+        params: Mapping[str, Any],
+        figures: Sequence[str],
+        dataset: str,
+        digest: str,
+        picture: str | None = None,
+    ) -> None:
+        """An exported generator as the run's MLflow model, and in the registry; `labels` are its input example.
+
+        Its page has the description (markdown), the params, those of the run's metrics that `figures` names, as
+        figures of a data set, and a picture that the run has.
+        """
+        if not self._journal:
+            return
+        for path in folder.iterdir():
+            self._keep(f"model/{path.name}", path.read_bytes())
+        self._say(
+            model="model",
+            labels=labels,
+            register=register,
+            description=redacted(description),
+            about={key: redacted(str(value)) for key, value in params.items()},
+            figures=list(figures),
+            dataset=dataset,
+            digest=digest,
+            picture=picture,
+        )
 
     def data(self, name: str, digest: str, source: str, context: str) -> None:
         """An MLflow dataset input: what this run has read."""

@@ -38,6 +38,7 @@ NO_ASSISTANT = """
 localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 """
+RANKED = "validation/cas"
 VALUES_PX = 400  # from the names of metrics to their values
 SCORES = ("samples/conditional_accuracy", "test/cas")
 
@@ -179,13 +180,19 @@ def stepped_images(page: Page, uri: str, found: Comparison) -> None:
 
 
 def model_page(page: Page, uri: str, found: Comparison) -> None:
-    """The generator as a model, with the run that it is from."""
+    """The generator as a model: its description with figures and samples, its metrics, the run that it is from."""
     run = found.generators.iloc[0]
     outputs = tracking.client(uri).get_run(run.run_id).outputs
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/models/{outputs.model_outputs[0].model_id}")
     expect(page.get_by_role("heading", name="generator")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_text("Ready", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name=run["name"]).first).to_be_visible()
+    expect(page.get_by_text("generate.py --model models:/")).to_be_visible()
+    figure = run[f"metrics.{RANKED}"]
+    expect(page.get_by_role("row").filter(has_text=RANKED).get_by_text(f"{figure:.2%}", exact=True)).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text=RANKED).get_by_text(str(figure), exact=True)).to_be_attached()
+    samples = page.locator(f"img[src*='{run.run_id}']")
+    page.wait_for_function("image => image.naturalWidth > 0", arg=samples.element_handle())
 
 
 PAGES = {

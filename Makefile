@@ -26,7 +26,8 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-ui: $(READY)
+ui: $(READY)  # it says first where the newest comparison is shown
+	-@$(BIN)/python -m harness.tracking page
 	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1
 
 dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies

@@ -171,7 +171,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_trains_nothing_twice(comparis
     assert re.search(r"150 +\| vae †? +\| +1 ", table), table
 
 
-def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str) -> None:
+def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str, forked: Launch) -> None:
     """Its figures are the table's cells to the digit, its description has the table's rows."""
     parent, _ = comparison
     run = tracking.client(uri).get_run(parent)
@@ -190,6 +190,9 @@ def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str) 
     assert [found.dataset.name for found in run.inputs.dataset_inputs] == ["digits"]
     with tracking.fetched(parent, "tables/accuracy_table.md", uri) as path:
         assert "gain, points |" in path.read_text()
+    said = forked("harness.tracking", "page").stdout  # of the newest comparison, which has another VAE
+    assert re.fullmatch(r"the newest comparison, small: http://127.0.0.1:5000/#/experiments/\d+/runs/\w{32}\S+\n", said)
+    assert parent not in said
 
 
 @pytest.mark.usefixtures("comparison")

@@ -15,6 +15,7 @@ from harness.runs import identities, judges, pictures, records, scores
 from harness.runs.arms import Arm
 from harness.settings import Single
 from harness.tracking import bits, inputs
+from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 from harness.training import launch
 from harness.training.loop import Batches
@@ -104,6 +105,8 @@ def run_classifier(
     if accelerator.is_main_process:
         split = "test" if len(dataset.test) else "validation"
         print(f"classifier, arm {arm.title}: {split} accuracy {found[f'{split}/accuracy']:.2%}, run {run.id}")
+        if parent is None:
+            print(f"page: {page_of(run.id, settings.tracking_uri)}")
     return launch.broadcast_from_main(run.id, accelerator), {**known, **found}
 
 

@@ -26,7 +26,7 @@ from harness.runs.scores import check_store, score
 from harness.seeding import initial_weights
 from harness.settings import Single, load_dataset, print_notes
 from harness.tracking import inputs, provenance
-from harness.tracking.addresses import default_uri, page_of
+from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 from harness.training import launch, sampling
 from harness.training.loop import Batches
@@ -156,7 +156,7 @@ def _print_places(run: Run, settings: Single) -> None:
     picture = run.folder / "files" / SAMPLES
     if picture.exists():
         print(f"samples: {os.path.relpath(picture)}")
-    print(f"page: {page_of(run.id, settings.tracking_uri or default_uri())}")
+    print(f"page: {page_of(run.id, settings.tracking_uri)}")
 
 
 class _Judging:

@@ -26,6 +26,7 @@ from harness.runs.arms import Arm
 from harness.settings import Common, Single, load_dataset, print_notes
 from harness.studies.plans import ComparisonPlan as Plan
 from harness.tracking import inputs, local
+from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 from harness.training import launch
 
@@ -93,6 +94,7 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
                     f"{len(failed)} cells have failed, such as {name}: {failed[name]}; the same command tries again"
                 )
     print(f"comparison {parent}: python -m analysis.accuracy_table --comparison {parent}")
+    print(f"page: {page_of(parent, plan.tracking_uri)}")
 
 
 def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, is_whole: bool) -> None:

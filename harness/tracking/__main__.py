@@ -1,10 +1,11 @@
-"""python -m harness.tracking sync, reap or agent."""
+"""python -m harness.tracking sync, reap, page or agent."""
 
 import sys
 from typing import Annotated
 
 from harness import cli
 from harness.bounds import Natural, Seconds, Within
+from harness.tracking.addresses import default_uri, ui_of
 from harness.tracking.local import HEARTBEAT_S
 
 LongEnough = Annotated[float, Within(float, 2 * HEARTBEAT_S)]
@@ -44,6 +45,22 @@ def reap(
         closing.reap(older_than, all_users, tracking_uri, answer)
 
 
+def page(tracking_uri: str | None = None) -> None:
+    """Say where MLflow's UI shows the newest comparison.
+
+    Args:
+        tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
+    """
+    from harness import tracking
+
+    uri = tracking_uri or default_uri()
+    for run in tracking.read_runs("tags.kind = 'comparison'", tracking_uri=uri)[:1].to_dict("records"):
+        known = tracking.client(uri).get_run(run["run_id"]).info.experiment_id
+        # Without the question MLflow (3.17) takes its runs for agents'.
+        address = f"{ui_of(uri)}/#/experiments/{known}/runs/{run['run_id']}?workflowType=machine_learning"
+        print(f"the newest comparison, {run['name']}: {address}")
+
+
 def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:
     """Send what this folder's runs say while they go on. The first run starts it; there is one per host and folder.
 
@@ -56,7 +73,7 @@ def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:
     agent.serve(idle, lock)
 
 
-COMMANDS = {"sync": sync, "reap": reap, "agent": agent}
+COMMANDS = {"sync": sync, "reap": reap, "page": page, "agent": agent}
 USAGE = f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]"
 
 if __name__ == "__main__":

@@ -27,12 +27,18 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
-def page_of(run: str, uri: str) -> str:
+def page_of(run: str, tracking_uri: str | None = None) -> str:
     """Where a UI shows a run: the server's own, or one that a command starts."""
+    uri = tracking_uri or default_uri()
     if uri.startswith(SERVERS):
-        return f"{without_password(uri).rstrip('/')}/#/runs/{run}"
+        return f"{ui_of(uri)}/#/runs/{run}"
     command = "make ui" if same(uri, f"{SQLITE}{OUTPUTS}/mlflow.db") else f"mlflow ui --backend-store-uri {uri}"
-    return f"`{command}`, then {LOCAL_UI}/#/runs/{run}"
+    return f"`{command}`, then {ui_of(uri)}/#/runs/{run}"
+
+
+def ui_of(uri: str) -> str:
+    """The address of a store's UI: a server's own, or that of `mlflow ui`."""
+    return without_password(uri).rstrip("/") if uri.startswith(SERVERS) else LOCAL_UI
 
 
 def database_file(uri: str) -> Path | None:

@@ -8,11 +8,16 @@ outputs/tables/studies/NAME, and to the artifacts of the study's run:
 
     study.html                  all of it in one file that needs neither network nor script
     trials.md, .csv, .tex       a row per trial: an attempt at one of the slots that were asked for
+    importances.md, …           the hyperparameters' shares in what makes good trials
+    confirmation_3.md, …        trial 3, the best, and the default on fresh seeds
     history.png, …              the pictures; `make dashboard` has more, and live
+
+experiments/tune.py adds them too (`analysis.study_answer`), at the study's end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
 import warnings
@@ -66,7 +71,8 @@ def main(
         answer.update(pages.told(shown, paths))
         answer["tables"] |= against_default(confirmed)
     if not json:
-        print((out / "trials.md").read_text(encoding="utf-8"), *words, f"page: {out / 'study.html'}", sep="\n")
+        texts = (path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md")
+        print(*texts, *words, f"page: {out / 'study.html'}", sep="\n")
     keep(found.user_attrs.get(storages.PARENT), paths, tracking_uri)
 
 
@@ -101,10 +107,15 @@ def write(
     if winner is None:
         raise InputError(f"no trial of the study {study.study_name} is complete ({counted(frame)})")
     words = [f"{counted(frame).capitalize()}.", *conclusions(study, winner, confirmed)]
+    numbers = {
+        "importances": importances(study),
+        f"confirmation_{winner.number}": confirmed.frame if confirmed else pd.DataFrame(),
+    }
+    found = {name: (table(each), each) for name, each in numbers.items() if len(each)}
     with plt.rc_context({"savefig.bbox": "tight"}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that its pictures are experimental, that few trials give few answers
         shown = [
-            Section("What it came to", [*words, defined(study)], pictures=pictures(study)),
+            Section("What it came to", [*words, defined(study)], found, pictures(study)),
             Section("Trials", [ENDS], {"trials": (table(frame), frame)}),
         ]
         paths = pages.write(shown, out, "")
@@ -154,7 +165,7 @@ def counted(frame: pd.DataFrame) -> str:
 
 
 def table(frame: pd.DataFrame) -> Table:
-    shown = frame.drop(columns=["begun", "run_id"])
+    shown = frame.drop(columns=["begun", "run_id"], errors="ignore")
     words = list(map(str, shown.select_dtypes(exclude="number")))
     return Table(list(map(str, shown)), [list(map(said, row)) for row in shown.to_numpy(dtype=object)], words)
 
@@ -205,6 +216,7 @@ def defined(study: optuna.Study) -> str:
 def pictures(study: optuna.Study) -> dict[str, tuple[Figure, str]]:
     """Optuna's, as far as the study has enough for them: by the names of their files, with what they show."""
     draw, names, found = optuna.visualization.matplotlib, objectives(study), {}
+    told = importances(study)
     done = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
     plt.switch_backend("agg")
 
@@ -228,9 +240,8 @@ def pictures(study: optuna.Study) -> dict[str, tuple[Figure, str]]:
             add(f"slices{end}", f"{words}; later ones are darker.", draw.plot_slice, **of)
             if len(names) == 1:  # of two, the lines of low values are dark, whichever are good
                 add("parallel", f"{words}, a line each.", draw.plot_parallel_coordinate, **of)
-        sign = 1 if way == "minimize" else -1  # PED-ANOVA takes low values of a target for the good ones
-        of["target"] = lambda trial, place=place, sign=sign: sign * trial.values[place]
-        if any(importances(study, of["target"]).values()):
+        if objective in told:
+            of["target"] = badness(place, way)
             words = f"Importances for {objective}, by Optuna {optuna.__version__} of {len(done)} complete trials."
             words += f" Fewer than {STEADY_TRIALS} give a hint at most." if len(done) < STEADY_TRIALS else ""
             add(f"importances{end}", words, draw.plot_param_importances, **of)
@@ -241,12 +252,27 @@ def pictures(study: optuna.Study) -> dict[str, tuple[Figure, str]]:
     return found
 
 
-def importances(study: optuna.Study, target: Callable[[FrozenTrial], float]) -> dict[str, float]:
-    """Those of the parameters; none, or zeros, where the trials do not tell them apart."""
-    try:
-        return optuna.importance.get_param_importances(study, target=target, normalize=False)
-    except (ValueError, RuntimeError):  # Optuna 4's, of one trial or of values that are all the same
-        return {}
+def badness(place: int, way: storages.Direction) -> Callable[[FrozenTrial], float]:
+    """An objective by its place, as PED-ANOVA takes it: low where it is good."""
+    sign = 1 if way == "minimize" else -1
+    return lambda trial: sign * trial.values[place]
+
+
+def importances(study: optuna.Study) -> pd.DataFrame:
+    """Each hyperparameter's share in what makes good trials (0 … 1), a column per objective, as Optuna draws it.
+
+    The most important for the first comes first; an objective whose trials do not tell them apart has no column.
+    """
+    found = {}
+    for place, (objective, way) in enumerate(objectives(study).items()):
+        raw: dict[str, float] = {}
+        # Optuna 4 raises for one trial, and for values that are all the same.
+        with warnings.catch_warnings(action="ignore"), contextlib.suppress(ValueError, RuntimeError):
+            raw = optuna.importance.get_param_importances(study, target=badness(place, way), normalize=False)
+        if any(raw.values()):
+            found[objective] = {name: value / sum(raw.values()) for name, value in raw.items()}
+    frame = pd.DataFrame(found).rename_axis("importance of").reset_index()
+    return frame.sort_values(list(found), ascending=False, ignore_index=True) if found else frame
 
 
 if __name__ == "__main__":

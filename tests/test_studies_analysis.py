@@ -1,6 +1,7 @@
 """Studies made by hand as a table, Optuna's pictures and a page; nothing is trained."""
 
 import json
+import math
 import re
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from PIL import Image
 from servers import free_port
 
 from analysis import studies as page
+from analysis import study_answer
 from harness import cli, tracking
 from harness.errors import InputError
 from harness.studies import storages
@@ -293,6 +295,57 @@ def test_the_command_reads_the_one_study_and_adds_its_files_to_its_run(
     assert err == ""
     logged = [file.path for file in client.list_artifacts(study.user_attrs["parent_run"], "study")]
     assert logged == sorted(f"study/{path.name}" for path in Path("outputs/tables/studies/gan").iterdir())
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_study_that_went_on_leaves_no_figure_of_its_earlier_winner(study: optuna.Study, store: str) -> None:
+    def answer(**which: Any) -> str:
+        with tracking.run("studies", "gan", tags={}, params={}, tracking_uri=store, **which) as run:
+            study_answer.log(run, "gan", storages.open_storage("studies.db"), "[gan]\nepochs = 5\n", is_over=True)
+        return run.id
+
+    confirmed([0.93, 0.95, 0.94], [0.92, 0.92, 0.92])
+    parent = answer()
+    client = tracking.client(store)
+    before = client.get_run(parent).data
+    ends = {"complete": 2, "pruned": 1, "failed": 1, "stopped": 2, "died": 2}
+    assert {f"trials/{name}": number for name, number in ends.items()}.items() <= before.metrics.items()
+    fresh = [before.metrics[f"confirmation/{name}"] for name in ("difference", "p")]
+    assert fresh == pytest.approx([0.02, 0.0742], rel=1e-3)
+    assert (before.metrics["best/accuracy"], before.tags["best_trial"], before.tags["best_run"]) == (0.95, "3", "run2")
+    assert {name: before.tags[f"best/{name}"] for name in SPACE} == {
+        "epochs": "22.0", "loss": "wgan", "critic_steps": "3", "clip_limit": "0.02",
+    }  # fmt: skip
+    told = page.importances(study).set_index("importance of")["accuracy"]
+    assert {f"importance/{name}": share for name, share in told.items()}.items() <= before.metrics.items()
+
+    add(study, 8, TrialState.COMPLETE, [0.97], minute=9, params={"loss": "vanilla", "critic_steps": 1})
+    answer(of=parent)
+    after = client.get_run(parent).data
+    assert (after.metrics["best/accuracy"], after.metrics["trials/complete"]) == (0.97, 3)
+    assert (after.tags["best_trial"], after.tags["best_run"]) == ("10", "run8")
+    assert (after.tags["best/clip_limit"], after.tags["best/loss"]) == ("-", "vanilla")
+    assert all(math.isnan(after.metrics[f"confirmation/{name}"]) for name in ("difference", "low", "high", "p"))
+    words = after.tags["mlflow.note.content"]
+    assert words.startswith("**gan**: Slots: 9, trials: 11 (3 complete")
+    assert "has not been held against the default on fresh seeds" in words
+    assert [line.split("|")[1].strip() for line in words.splitlines() if "#/runs/" in line] == [
+        "[10](#/runs/run8)", "[3](#/runs/run2)", "[0](#/runs/run0)",
+    ]  # fmt: skip
+    assert "```toml\n[gan]\nepochs = 5\n```" in words
+    kept = {Path(file.path).name for file in client.list_artifacts(parent, "study")}
+    assert {"study.html", "history.png", "importances.csv", "trials.md", "confirmation_3.csv"} <= kept
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_study_without_a_complete_trial_says_how_its_trials_ended(store: str) -> None:
+    made = make("young")
+    add(made, 0, TrialState.FAIL, reason=REASON)
+    with tracking.run("studies", "young", tags={}, params={}, tracking_uri=store) as run:
+        study_answer.log(run, "young", storages.open_storage("studies.db"), "", is_over=False)
+    said = tracking.client(store).get_run(run.id).data
+    assert (said.metrics["trials/failed"], said.metrics["trials/complete"]) == (1, 0)
+    assert said.tags["mlflow.note.content"] == "No trial is complete yet: slots: 1, trials: 1 (1 failed)."
 
 
 def test_a_store_without_the_run_is_said_and_is_not_made(capsys: pytest.CaptureFixture) -> None:

@@ -14,8 +14,12 @@ import optuna
 import pandas as pd
 import processes
 import pytest
+import ui_pictures
 from optuna.trial import TrialState
+from PIL import Image
+from servers import installed
 
+from analysis import study_answer
 from harness import locks, methods, spaces, tracking
 from harness.data import datasets
 from harness.engine.tasks import Talk
@@ -146,6 +150,56 @@ def test_the_winner_is_held_against_the_default_on_fresh_seeds(tuned: Any) -> No
     assert set(seeds) == {"1", "2"}  # the trials had seed 0
     assert not parent["metrics.confirmation/low"] > parent["metrics.confirmation/difference"]  # NaN: equal differences
     assert "fresh seeds" in said
+
+
+def test_the_studys_run_is_its_answer(tuned: Any, place: Path, forked: Callable) -> None:
+    """Its figures are those of its page, of another look, and of the study; it had some after every trial."""
+    study, runs, _ = tuned
+    parent = runs.loc[runs["tags.kind"] == "study"].iloc[0]
+    best = max(study.trials, key=lambda trial: (trial.value, -trial.number))
+    assert parent["metrics.best/accuracy"] == best.value
+    for name in ("loss", "critic_steps", "clip_limit"):
+        assert parent[f"tags.best/{name}"] == str(best.params.get(name, "-"))
+    again = forked("analysis.studies", "small", "--out", "again")
+    assert again.returncode == 0, again.stderr
+    uri = f"sqlite:///{place}/outputs/mlflow.db"
+    with tracking.fetched(parent["run_id"], "study", uri) as page:
+        assert {path.name for path in page.iterdir()} == {path.name for path in (place / "again").iterdir()}
+        for name in ("importances.csv", "trials.csv"):
+            assert (page / name).read_text() == (place / "again" / name).read_text()
+        shares = pd.read_csv(page / "importances.csv").set_index("importance of")["accuracy"]
+        told = parent[[f"metrics.importance/{name}" for name in shares.index]]
+        assert list(told) == pytest.approx(list(shares))
+    assert parent["tags.mlflow.note.content"].startswith("**small**: Slots: 5, trials: 5 (5 complete). Best trial ")
+    ends = tracking.read_histories([parent["run_id"]], ["trials/complete", "trials/failed"], uri)
+    assert sorted({*zip(ends["key"], ends["step"], ends["value"], strict=True)}) == [
+        *(("trials/complete", number, number) for number in range(1, 6)),
+        *(("trials/failed", number, 0) for number in range(1, 6)),
+    ]
+    assert not [name for name, value in parent.items() if name.startswith("metrics.system/") and not pd.isna(value)]
+
+
+@pytest.mark.usefixtures("tuned")
+def test_mlflows_charts_draw_the_trials(place: Path, tmp_path: Path) -> None:
+    """In a browser; what they must show is asserted in ui_pictures.py."""
+    installed(ui_pictures.chromium)
+    ui_pictures.study_picture(f"sqlite:///{place}/outputs/mlflow.db", tmp_path)
+    with Image.open(tmp_path / "study.png") as picture:
+        assert picture.size == (ui_pictures.SIZE["width"], ui_pictures.SIZE["height"])
+
+
+def test_a_conditional_hyperparameter_is_a_parameter_of_the_trials_in_which_it_holds(
+    tuned: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _, _ = tuned
+    monkeypatch.chdir(place)
+    values = {"loss": "wgan", "critic_steps": 1, "clip_limit": 0.01}
+    plan = _plan(("gan", *TINY, "--objectives", "conditional_accuracy", "--pruner", "none"))
+    job = trials.Job(plan, study.user_attrs["parent_run"], "trial", "7", 98, values, [0])
+    with processes.agent(place):
+        trials.run_trial(Talk(tmp_path), job)
+    run = tracking.read_runs("tags.trial = '98' AND tags.kind = 'trial'", tracking_uri=URI).iloc[0]
+    assert {name: run[f"params.{name}"] for name in values} == {name: str(value) for name, value in values.items()}
 
 
 # --- What a trial may see --------------------------------------------------------------------------------
@@ -289,7 +343,7 @@ def _train(place: Path, study: str) -> int:
 def test_bad_input_is_one_line_and_makes_nothing(flags: tuple[str, ...], message: str, tmp_path: Path) -> None:
     plan = _plan(flags)
     with pytest.raises(InputError) as refused:
-        tuning.tune(plan)
+        tuning.tune(plan, study_answer.log)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())

@@ -1,8 +1,9 @@
-"""What MLflow's pages show of a comparison, read in a browser and kept as pictures.
+"""What MLflow's pages show of a comparison and of a study, read in a browser and kept as pictures.
 
 python tests/ui_pictures.py --store sqlite:///outputs/mlflow.db --out analysis/results/ui
 
-Needs a finished comparison of three methods (compare.py --methods ddpm vae gan), and Debian's chromium.
+Needs a finished comparison of three methods (compare.py --methods ddpm vae gan), a finished study, and Debian's
+chromium.
 """
 
 import contextlib
@@ -12,7 +13,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,9 @@ localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 """
 RANKED = "validation/cas"
 VALUES_PX = 400  # from the names of metrics to their values
+IS_PAINTED = """
+canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)
+"""
 SCORES = ("samples/conditional_accuracy", "test/cas")
 
 
@@ -64,6 +69,31 @@ def newest_comparison(store: str) -> Comparison:
                 known = tracking.client(store).get_experiment_by_name(parent["experiment"])
                 return Comparison(known.experiment_id, pd.Series(parent), children, group.sort_values("tags.method"))
     raise InputError(f"no finished comparison of three methods in {store}: compare.py --methods ddpm vae gan makes one")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's run, its trials that have ended, and the params and the objectives that all of these have."""
+
+    experiment_id: str
+    run: pd.Series
+    trials: pd.DataFrame
+    searched: Sequence[str]
+    objectives: Sequence[str]
+
+
+def newest_study(store: str) -> Study:
+    """Raises InputError where none has finished."""
+    runs = tracking.read_runs("attributes.status = 'FINISHED'", tracking_uri=store)
+    studies = runs[runs["tags.kind"] == "study"]
+    if studies.empty:
+        raise InputError(f"no finished study in {store}: tune.py vae makes one")
+    study = studies.iloc[0]
+    trials = runs[(runs.parent_run_id == study.run_id) & (runs["tags.kind"] == "trial")].dropna(axis=1)
+    known = tracking.client(store).get_experiment_by_name(study["experiment"])
+    searched = [name for name in json.loads(study["params.space"]) if f"params.{name}" in trials]
+    objectives = [name.removeprefix("metrics.") for name in trials if name.startswith("metrics.objective/")]
+    return Study(known.experiment_id, study, trials, searched, objectives)
 
 
 def chromium() -> str:
@@ -195,6 +225,29 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
     page.wait_for_function("image => image.naturalWidth > 0", arg=samples.element_handle())
 
 
+def study_charts(page: Page, uri: str, found: Study) -> None:
+    """The trials' lines through their hyperparameters to the objectives, a chart that MLflow draws when it is asked."""
+    trials = urllib.parse.quote(f"tags.study = '{found.run['name']}' and tags.kind = 'trial'")
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs?searchFilter={trials}&compareRunsMode=CHART")
+    parent = page.locator(f"a[href$='/runs/{found.run.run_id}']")
+    expect(parent).to_have_text(found.run["name"], timeout=PATIENCE_MS)
+    page.get_by_label("Toggle sidebar").click()
+    page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()  # its trials, folded away
+    for trial in found.trials.run_id:
+        expect(page.locator(f"a[href$='/runs/{trial}']")).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Add chart").first.click()
+    page.get_by_role("menuitem", name="Parallel coordinates").click()
+    _choose(page, "Params", found.searched)
+    _choose(page, "Metrics", found.objectives)
+    page.get_by_role("dialog").get_by_role("button", name="Add chart").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="Parallel Coordinates")
+    card.get_by_role("button").first.click()  # where axes have their whole names
+    chart = page.get_by_role("dialog").locator(".parcoords")
+    expect(chart.locator(".label")).to_have_text([*found.searched, *found.objectives])
+    page.wait_for_function(IS_PAINTED, arg=chart.locator("canvas.foreground").element_handle())
+
+
 PAGES = {
     "runs": runs_table,
     "answer": answer_page,
@@ -208,6 +261,17 @@ PAGES = {
 
 def _ids(found: Comparison) -> str:
     return json.dumps(list(found.generators.run_id), separators=(",", ":"))
+
+
+def _choose(page: Page, field: str, names: Sequence[str]) -> None:
+    """Names of a list in which several can be chosen."""
+    place = page.get_by_test_id("experiment-view-compare-runs-config-field").filter(has_text=field)
+    place.get_by_role("combobox").click()  # closed, it takes no words
+    for name in names:
+        place.get_by_role("combobox").fill(name)
+        page.get_by_title(name, exact=True).click()
+        expect(place).to_contain_text(name)
+    page.keyboard.press("Tab")
 
 
 def _metric(page: Page, name: str) -> Locator:
@@ -243,25 +307,46 @@ def _enlarge(page: Page, title: str) -> None:
     card.get_by_role("button").first.click()
 
 
+@contextlib.contextmanager
+def served(store: str) -> Iterator[tuple[Page, str]]:
+    """A page of a browser, and the address of a server of the store."""
+    with tempfile.TemporaryDirectory() as folder, browser() as page:
+        server = TrackingServer(Path(folder), store)
+        server.start()
+        try:
+            yield page, server.uri
+        finally:
+            server.kill()
+
+
 def pictures(store: str, out: Path) -> None:
-    """A picture of each page, of the newest comparison of three methods.
+    """A picture of each page, of the newest comparison of three methods."""
+    found = newest_comparison(store)
+    with served(store) as (page, uri):
+        for name, show in PAGES.items():
+            show(page, uri, found)
+            keep(page, out / f"{name}.png")
+
+
+def study_picture(store: str, out: Path) -> None:
+    """A picture of the newest study's trials."""
+    found = newest_study(store)
+    with served(store) as (page, uri):
+        study_charts(page, uri, found)
+        keep(page, out / "study.png")
+
+
+def main(store: str, out: Path) -> None:
+    """A picture of each page, of the newest comparison of three methods and of the newest study.
 
     Args:
         store: an MLflow store, as sqlite:///FILE
         out: folder for the pictures
     """
-    found = newest_comparison(store)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, browser() as page:
-        server = TrackingServer(Path(folder), store)
-        server.start()
-        try:
-            for name, show in PAGES.items():
-                show(page, server.uri, found)
-                keep(page, out / f"{name}.png")
-        finally:
-            server.kill()
+    pictures(store, out)
+    study_picture(store, out)
 
 
 if __name__ == "__main__":
-    cli.main(pictures)
+    cli.main(main)

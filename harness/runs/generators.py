@@ -163,10 +163,16 @@ class _Judging:
     """The judge of a data set and its digest, from the moment that a score first needs it."""
 
     def __init__(self, dataset: Dataset, settings: Single, accelerator: Accelerator) -> None:
+        self._dataset, self._settings, self._accelerator = dataset, settings, accelerator
         self._found = functools.cache(lambda: judges.get_judge(dataset, settings, accelerator))
 
     def __call__(self) -> tuple[Classifier, str]:
         return self._found()
+
+    @functools.cached_property
+    def at_hand(self) -> Classifier | None:
+        """The judge for looks during a training, which a signal must be able to end soon; None where it is not here."""
+        return judges.judge_at_hand(self._dataset, self._settings, self._accelerator)
 
 
 def _looks(
@@ -246,8 +252,8 @@ def _train_generator(
     def show(step: int) -> None:
         grid = sampling.draw_images(model, labels, settings.seed, accelerator.device)
         run.image("samples", pictures.class_grid(grid.images, classes), step)
-        if step > 0:
-            accuracy = conditional_accuracy(judging()[0], grid, num_classes, accelerator)[
+        if step > 0 and judging.at_hand:
+            accuracy = conditional_accuracy(judging.at_hand, grid, num_classes, accelerator)[
                 "samples/conditional_accuracy"
             ]
             seconds = progress.device_seconds  # what different methods can be compared over

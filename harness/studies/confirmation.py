@@ -31,6 +31,11 @@ def confirmation_name(study: str, winner: FrozenTrial) -> str:
     return f"{study} confirmation {winner.number}"
 
 
+def has_confirmed(study: str, storage: BaseStorage) -> bool:
+    """Whether a winner of the study, this one or an earlier one, was given fresh seeds."""
+    return any(name.startswith(f"{study} confirmation ") for name in optuna.get_all_study_names(storage))
+
+
 @dataclass(frozen=True)
 class Confirmation:
     """The winner against the default, paired by fresh seeds: differences best - default of the first objective.

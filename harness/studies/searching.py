@@ -18,6 +18,8 @@ from harness.tracking.redaction import redacted
 
 Slots = Mapping[str, Mapping[str, Any]]
 """A study's slots, with the parameters that are not suggested: {} where all are."""
+ANSWERS = 10
+"""How often a search says what it has come to, the last time at its end."""
 
 
 class Search:
@@ -29,12 +31,14 @@ class Search:
         slots: Slots,
         make_task: Callable[[Trial, str], Task],
         max_failures: int = 0,
+        answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._study, self._slots, self._make_task, self._max_failures = study, slots, make_task, max_failures
+        self._answer = answer
         self._under_way: dict[str, Trial] = {}
 
     def run(self, engine: Engine) -> None:
-        """Do all that is not over, as many at once as the engine has slots.
+        """Do all that is not over, as many at once as the engine has slots; answer after each tenth of it.
 
         What raises ends the trials under way as stopped, and they are tried again by the next call. Raises InputError
         where the first `max_failures` trials have all failed.
@@ -48,14 +52,15 @@ class Search:
         try:
             for _ in range(min(engine.slots, number)):
                 self._begin(engine, waiting)
-            for slot, ending in with_progress_lines(
-                engine.endings(self._hear), self._study.study_name, number, engine.slots
-            ):
+            endings = with_progress_lines(engine.endings(self._hear), self._study.study_name, number, engine.slots)
+            for done, (slot, ending) in enumerate(endings, 1):
                 self._tell(self._under_way.pop(slot), ending)
                 reasons.append(ending.reason if ending.state in ("failed", "died") else "")
                 self._check_failures(reasons)
                 if waiting:
                     self._begin(engine, waiting)
+                if done * ANSWERS // number > (done - 1) * ANSWERS // number:
+                    self._answer()
         except BaseException as error:
             for trial in self._under_way.values():
                 self._tell(trial, Ending("stopped", reason=_stopped(error)))

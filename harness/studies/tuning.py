@@ -5,7 +5,8 @@ The first trial is the default configuration.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,18 +27,24 @@ from harness.runs import identities
 from harness.settings import load_dataset, print_notes
 from harness.spaces import Range
 from harness.studies import storages
-from harness.studies.confirmation import Confirmation, best, confirmation, confirmation_name
+from harness.studies.confirmation import best, confirmation, confirmation_name
 from harness.studies.searching import Search, Slots
 from harness.studies.storages import RUN
 from harness.studies.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, suggest_values
-from harness.tracking import inputs
+from harness.tracking import inputs, local
 from harness.tracking.writing import Run
+
+Answer = Callable[[Run, str, BaseStorage, str, bool], None]
+"""(run, study's name, its storage, the best trial's configuration or "", whether the study is over): says in the run
+what the study has come to, or raises InputError.
+"""
+
 
 # --- A study, from end to end ----------------------------------------------------------------------------
 
 
-def tune(plan: Plan) -> None:
-    """Run a study, or what is left of it, and hold its winner against the default."""
+def tune(plan: Plan, answer: Answer) -> None:
+    """Run a study, or what is left of it, hold its winner against the default, and have it answer."""
     definition = check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "studies")
     with opening.open_engine(plan) as workers, hold_driver_lock(f"study {plan.study}"):
@@ -50,8 +57,23 @@ def tune(plan: Plan) -> None:
             plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
             of=parent,
         ) as run:  # fmt: skip
-            _search(plan, parent, storage, workers)
-            _conclude(plan, storage, parent, run, confirmation(plan.study, storage))
+            say = partial(_say, answer, run, plan, storage)
+            _search(plan, parent, storage, workers, partial(say, False))
+            _conclude(plan, storage, parent, run)
+            say(True)
+
+
+def _say(answer: Answer, run: Run, plan: Plan, storage: BaseStorage, is_over: bool) -> None:
+    """Have the study answer. Trials are not lost where it cannot."""
+
+    def say() -> None:
+        winner = best(optuna.load_study(study_name=plan.study, storage=storage))
+        answer(run, plan.study, storage, best_toml(plan, winner) if winner else "", is_over)
+
+    try:
+        storages.patiently(say)
+    except InputError as error:
+        print(f"the study's run has no answer yet: {error}", file=sys.stderr)
 
 
 def check(plan: Plan) -> dict[str, Any]:
@@ -110,7 +132,7 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
     return run.id
 
 
-def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine) -> None:
+def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine, answer: Callable[[], None]) -> None:
     """The study's trials, then the winner and the default on fresh seeds."""
     sampler = TPESampler(constant_liar=workers.slots > 1) if plan.sampler == "tpe" else RandomSampler()
     study = optuna.load_study(study_name=plan.study, storage=storage, sampler=sampler, pruner=PRUNERS[plan.prunes]())
@@ -120,7 +142,7 @@ def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine) -> N
             plan, parent, "trial", slot, trial.number, suggest_values(plan, trial), range(plan.seeds_per_trial)
         ).task()
 
-    Search(study, _slots(plan), trial, plan.max_failures).run(workers)
+    Search(study, _slots(plan), trial, plan.max_failures, answer).run(workers)
     winner = best(study)
     if not plan.confirm_seeds or winner is None or _is_default(plan, winner):
         return
@@ -171,8 +193,8 @@ def _confirmation_slots(plan: Plan) -> Slots:
     return {f"{which} seed {seed}": {} for seed in seeds for which in ("default", "best")}
 
 
-def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run, confirmed: Confirmation | None) -> None:
-    """The best trial as a tag and as an artifact that `--config` takes; what the study came to, on its run's page."""
+def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run) -> None:
+    """The best trial as its run's tag and as an artifact that `--config` takes; in a line what the study came to."""
     study = optuna.load_study(study_name=plan.study, storage=storage)
     winner = best(study)
     past = storages.by_slot(study.get_trials(deepcopy=False)).values()
@@ -180,28 +202,21 @@ def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run, confirmed
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     if winner is None:
         raise InputError(f"no trial of {plan.study} is complete ({counted}); the runs' tag reason says why")
-    text = best_toml(plan, winner)
     path = OUTPUTS / "studies" / plan.study / "best.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(best_toml(plan, winner))
     run.file(path)
-    before = inputs.in_store(parent, plan.tracking_uri).get("tags.best_run")
-    if isinstance(before, str):
-        inputs.set_tags(before, {"best": "no longer"}, plan.tracking_uri)
+    tagged = f"tags.mlflow.parentRunId = '{local.in_the_store(parent)}' and tags.best = 'yes'"
+    for before in inputs.find_runs(tagged, plan.tracking_uri):
+        inputs.set_tags(before["run_id"], {"best": "no longer"}, plan.tracking_uri)
     inputs.set_tags(winner.user_attrs[RUN], {"best": "yes"}, plan.tracking_uri)
-    run.tags({"best_trial": winner.number, "best_run": winner.user_attrs[RUN]})
     said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, winner.values, strict=True))
     words = f"best trial {winner.number}: {said}; {counted}"
-    if confirmed:
+    if confirmed := confirmation(plan.study, storage):
         words += "; " + confirmed.words(plan.objectives[0], _directions(plan)[0])
-        run.text(confirmed.frame.to_csv(index=False), "confirmation.csv")
-        for name in ("difference", "low", "high", "p"):
-            run.metrics({f"confirmation/{name}": getattr(confirmed, name)})
     elif _is_default(plan, winner):
         words += "; no trial beat the default configuration"
-    run.metrics({f"best/{name}": value for name, value in zip(plan.objectives, winner.values, strict=True)})
-    run.describe(f"**{plan.study}**: {words}.\n\n```toml\n{text}```\n\nIts pictures: `python -m analysis.studies`")
-    print(f"{plan.study}: {words}; configuration {path}, pictures: python -m analysis.studies {plan.study}")
+    print(f"{plan.study}: {words}; configuration {path}, pictures: study.html of run {local.in_the_store(parent)}")
 
 
 def best_toml(plan: Plan, winner: FrozenTrial) -> str:

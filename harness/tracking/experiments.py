@@ -25,8 +25,8 @@ DESCRIPTIONS = {
         `test/gain/ARM` (percentage points) with `test/gain_low/ARM` and `test/gain_high/ARM` by n_real, which is the
         step, are learning curves.""",
     "studies": """
-        A run is a study of one method's hyperparameters; its trials are under it, their hyperparameters as params.
-        `python -m analysis.studies` makes its page.""",
+        A run is a study of one method's hyperparameters: what it came to, as text, figures and the page
+        `study/study.html`; its trials are under it, their hyperparameters as params.""",
     "benchmarks": "A run is a benchmark: medians, extremes and each turn of what was measured.",
 }
 

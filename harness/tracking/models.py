@@ -91,7 +91,7 @@ def _description(said: Record, model_id: str, run: Run) -> str:
             said["description"],
             f"All samples are `samples.npz` of [its run]({page}/artifacts).",
             *shown,
-            f"An image of each label, in seconds:\n\n```bash\n{command}\n```",
+            f"An image for each label, in seconds:\n\n```bash\n{command}\n```",
         ]
     )
 

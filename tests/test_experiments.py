@@ -30,7 +30,7 @@ from harness.settings import Single
 from harness.tracking import stores
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
-LOOKS = ("looks/conditional_accuracy", "looks/device_seconds")
+LOOKS = ("looks/conditional_accuracy", "cost/device_seconds")
 RUN = re.compile(r"run ([0-9a-f]{32})")
 
 

@@ -257,7 +257,7 @@ def _train_generator(
                 "samples/conditional_accuracy"
             ]
             seconds = progress.device_seconds  # what different methods can be compared over
-            run.metrics({"looks/conditional_accuracy": accuracy, "looks/device_seconds": seconds}, step)
+            run.metrics({"looks/conditional_accuracy": accuracy, "cost/device_seconds": seconds}, step)
 
     if progress.step == 0:
         show(0)  # where the UI's slider begins

@@ -54,12 +54,9 @@ def get_judge(dataset: Dataset, settings: Common, accelerator: Accelerator) -> t
 def judge_at_hand(dataset: Dataset, settings: Common, accelerator: Accelerator) -> Classifier | None:
     """The judge on every process where this folder has it: waits for nobody, trains none and asks no store."""
     weights = _kept(path(dataset, settings)) if accelerator.is_main_process else None
-    weights = launch.broadcast_from_main(weights, accelerator)
-    return (
-        judging.restore_judge(dataset, weights, config_of(dataset, settings)).to(accelerator.device)
-        if weights
-        else None
-    )
+    if not (weights := launch.broadcast_from_main(weights, accelerator)):
+        return None
+    return judging.restore_judge(dataset, weights, config_of(dataset, settings)).to(accelerator.device)
 
 
 def config_of(dataset: Dataset, settings: Common) -> classifier.Config:

@@ -3,7 +3,7 @@
     python experiments/tune.py gan --dataset mnist --n-real 2000 --trials 24 --workers 2
     python experiments/tune.py gan --cluster tcp://HOST:8786 --tracking-uri http://HOST:5000    # a Dask cluster's slots
     python experiments/tune.py vae --objectives cas train_seconds                               # a Pareto front
-    python -m analysis.studies                             # what the study's run in MLflow has, while it goes on too
+    python -m analysis.studies                             # what its run in MLflow has, and of a study that goes on
 
 The same command goes on where the study stopped, after Ctrl-C, a crash or a power cut.
 """

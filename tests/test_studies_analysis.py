@@ -337,6 +337,18 @@ def test_a_study_that_went_on_leaves_no_figure_of_its_earlier_winner(study: optu
     assert {"study.html", "history.png", "importances.csv", "trials.md", "confirmation_3.csv"} <= kept
 
 
+def test_two_objectives_have_importances_each() -> None:
+    made = two_objectives()
+    winner = best(made)
+    assert winner
+    found = study_answer.figures(made, winner, None, has_confirmed=False)
+    assert (found["best/cas"], found["best/train_seconds"]) == (0.9, 9.0)
+    assert {name for name in found if name.startswith("importance/")} == {
+        f"importance/{objective}/{name}" for objective in ("cas", "train_seconds") for name in SPACE
+    }
+    assert not [name for name in found if name.startswith("confirmation/")]
+
+
 @pytest.mark.usefixtures("agent")
 def test_a_study_without_a_complete_trial_says_how_its_trials_ended(store: str) -> None:
     made = make("young")

@@ -32,6 +32,7 @@ from harness.studies.searching import Search, Slots
 from harness.studies.storages import RUN
 from harness.studies.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, suggest_values
 from harness.tracking import inputs, local
+from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 
 Answer = Callable[[Run, str, BaseStorage, str, bool], None]
@@ -217,6 +218,7 @@ def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run) -> None:
     elif _is_default(plan, winner):
         words += "; no trial beat the default configuration"
     print(f"{plan.study}: {words}; configuration {path}, pictures: study.html of run {local.in_the_store(parent)}")
+    print(f"page: {page_of(parent, plan.tracking_uri)}")
 
 
 def best_toml(plan: Plan, winner: FrozenTrial) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class _Way:
         position = start = _aligned(self.folder / name, getattr(self.sent, field))
         batch: list[tuple[Record, int]] = []
         others: list[tuple[Record, int, int]] = []
+        counts: Counter[str] = Counter()
 
         def flush() -> None:
             self._send_batch(name, batch)
@@ -81,15 +83,17 @@ class _Way:
                 self._note(field, end)
             batch.clear()
             others.clear()
+            counts.clear()
 
         for record, after in journal.read(self.folder / name, start):
             if not record.keys() & BATCHED:
                 others.append((record, position, after))
-            elif _fit([each for each, _ in batch], record):
-                batch.append((record, position))
             else:
-                flush()
-                self._note(field, position)
+                more = Counter({kind: len(record.get(kind, ())) for kind in BATCHED})
+                if not _fit(counts + more):
+                    flush()
+                    self._note(field, position)
+                counts += more
                 batch.append((record, position))
             position = after
         flush()
@@ -235,9 +239,8 @@ def _aligned(path: Path, position: int) -> int:
 # --- Metrics, params, tags ------------------------------------------------------------------------------------
 
 
-def _fit(records: list[Record], more: Record) -> bool:
-    """Whether one request takes them all."""
-    counts = {kind: sum(len(each.get(kind, ())) for each in [*records, more]) for kind in BATCHED}
+def _fit(counts: Counter[str]) -> bool:
+    """Whether one request takes so many of each kind."""
     return (
         counts["metrics"] <= METRICS
         and counts["params"] <= OTHERS

@@ -150,7 +150,7 @@ def test_guidance_is_the_extrapolation_from_the_hidden_label_where_noise_is_low(
             conditional, hidden = model.ema(x, t, labels), model.ema(x, t, torch.tensor([10, 10]))
             expected = (1 + weight) * conditional - weight * hidden
             torch.testing.assert_close(model._guided(labels)(x, t), expected, atol=1e-5, rtol=1e-5)
-        assert (conditional - hidden).abs().max() > 1e-3  # else the formula would not matter
+        assert (conditional - hidden).abs().max() > 2e-4  # else the formula would not matter
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ancestral"])

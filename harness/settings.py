@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.bounds import Count, ImageSize, Natural, Seconds, Width
+from harness.bounds import Count, Folds, ImageSize, Natural, Seconds, Width
 
 if TYPE_CHECKING:
     from harness.data.datasets import Dataset
@@ -23,6 +23,9 @@ class Data:
     """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
+    folds: Folds | None = None
+    """cross-validation inside the n_real images, to choose without any others: seeds 0 … FOLDS - 1 are the folds of one
+    set of real images, the next ones of another; a fold is the validation split, no test image is read"""
 
     @property
     def data_name(self) -> str:
@@ -96,7 +99,7 @@ def load_dataset(common: Common, n_real: int | None, seed: int) -> Dataset:
     from harness.data import datasets
 
     with_test = getattr(common, "test", True)
-    return datasets.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size)
+    return datasets.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size, common.folds)
 
 
 def print_notes(dataset: Dataset) -> None:

@@ -8,7 +8,8 @@ A study suggests values of these fields; the command line narrows their ranges o
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness import bounds
 from harness.errors import InputError
@@ -69,7 +70,7 @@ def narrowed(config: type, ranges: tuple[str, ...], fixed: Mapping[str, Any]) ->
     return {name: found for name, found in space.items() if name not in fixed}
 
 
-def fixed_values(config: type, settings: tuple[str, ...]) -> dict[str, Any]:
+def fixed_values(config: type, settings: tuple[str, ...], flag: str = "--fix") -> dict[str, Any]:
     """The values of NAME=value settings in the types of a Config's fields.
 
     Raises InputError for a name that is no field and for a value that the field does not take.
@@ -77,11 +78,11 @@ def fixed_values(config: type, settings: tuple[str, ...]) -> dict[str, Any]:
     hints, values = get_type_hints(config), {}
     bounded = get_type_hints(config, include_extras=True)
     for text in settings:
-        name, value = _split(text, "--fix", "NAME=value")
+        name, value = _split(text, flag, "NAME=value")
         if name not in hints:
-            raise InputError(f"--fix {text}: there is no {name!r}; there are {', '.join(hints)}")
-        values[name] = _typed(hints[name], value, f"--fix {text}")
-        bounds.check(values[name], bounded[name], f"--fix {name}")
+            raise InputError(f"{flag} {text}: there is no {name!r}; there are {', '.join(hints)}")
+        values[name] = _typed(hints[name], value, f"{flag} {text}")
+        bounds.check(values[name], bounded[name], f"{flag} {name}")
     return values
 
 
@@ -116,6 +117,12 @@ def _typed(kind: Any, value: str, said: str) -> Any:
         if value not in get_args(kind):
             raise InputError(f"{said}: {value!r} is none of {', '.join(get_args(kind))}")
         return value
+    if kind is bool:
+        if value not in ("True", "False"):
+            raise InputError(f"{said}: {value!r} is none of True, False")
+        return value == "True"
+    if get_origin(kind) in (Union, UnionType):  # such as int | None
+        kind = next(each for each in get_args(kind) if each is not NoneType)
     try:
         return kind(value)
     except ValueError as error:

@@ -25,16 +25,17 @@ from harness.training.loop import Batch, Batches, train
 STEPS, BATCH = 7, 24
 VARIANTS: dict[str, dict[str, Any]] = {
     "ddpm": {"hidden_channels": 16, "num_steps": 50, "sampler_steps": 3},
-    "vae": {},
+    "ddpm conditioned": {"hidden_channels": 16, "num_steps": 50, "sampler_steps": 3, "augment": "conditioned"},
+    "vae": {"augment": "moved"},
     "drifting": {"samples_per_image": 2},
     "gan": {"loss": "wgan-gp", "critic_steps": 2},
-    "gan vanilla": {"loss": "vanilla", "critic_steps": 2},
+    "gan vanilla": {"loss": "vanilla", "critic_steps": 2, "augment": "diff"},
     "gan wgan": {"loss": "wgan", "critic_steps": 2},
 }
 
 
 CLASSIFIERS = {
-    "plain": classifier.Config(batch_size=BATCH),
+    "plain": classifier.Config(batch_size=BATCH, batch="replaced", synthetic_weight=0.3),
     "residual": classifier.Config(batch_size=BATCH, width=8, augment=True),
 }
 
@@ -56,7 +57,8 @@ def trained(variant: str, dtype: torch.dtype, steps: int, accelerator: Accelerat
         model.prepare(accelerator)
         real = datasets.load("digits", n_real=200).real
         kind = Doubles if dtype == torch.float64 else Batches
-        batches = kind((real, BATCH), seed=0, accelerator=accelerator, accumulate=accumulate)
+        moved = config.augment == "moved"
+        batches = kind((real, BATCH), seed=0, accelerator=accelerator, accumulate=accumulate, moved=moved)
         for _ in train(model, batches, steps):
             pass
         return model
@@ -68,7 +70,8 @@ def taught(config: classifier.Config, accelerator: Accelerator) -> dict[str, Any
     """The float32 gradients of a classifier's first step, and its weights after it."""
     model = classifier.build_classifier(config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(accelerator)
-    batches = Batches((datasets.load("digits", n_real=200).real, BATCH), seed=0, accelerator=accelerator)
+    digits = datasets.load("digits", n_real=200)
+    batches = classifier.batches_of(config, digits.real, digits.validation, 0, accelerator)
     for _ in train(model, batches, 1):
         pass
     gradients = {name: weight.grad for name, weight in model.named_parameters()}

@@ -1,6 +1,5 @@
 """The classifier's scores against scikit-learn, and the make-up of its batches."""
 
-import dataclasses
 import os
 import tarfile
 from pathlib import Path
@@ -43,9 +42,66 @@ def test_batches_hold_the_share_of_synthetic_images(
 ) -> None:
     config = classifier.Config(synthetic_share=share)
     synthetic = DIGITS.real[torch.zeros(num_synthetic, dtype=torch.long)]
-    counts = tuple(count for _, count in classifier.mix_sources(config, DIGITS.real, synthetic))
+    counts = tuple(count for _, count in classifier.batches_of(config, DIGITS.real, synthetic, 0).sources)
     assert counts == expected
-    assert classifier.mix_sources(config, DIGITS.real, None) == [(DIGITS.real, 256)]
+    assert [count for _, count in classifier.batches_of(config, DIGITS.real, None, 0).sources] == [256]
+
+
+def test_enlarged_batches_hold_the_real_images_that_they_would_hold_alone() -> None:
+    alone = classifier.batches_of(classifier.Config(), DIGITS.real, None, 0)[3]
+    enlarged = classifier.batches_of(classifier.Config(batch="enlarged"), DIGITS.real, DIGITS.test, 0)
+    share = len(DIGITS.test) / (len(DIGITS.real) + len(DIGITS.test))
+    batch = enlarged[3]
+    assert enlarged.size == 256 + round(256 * share / (1 - share))
+    assert torch.equal(batch.images[:256], alone.images)
+    assert batch.sources.tolist() == [0] * 256 + [1] * (enlarged.size - 256)
+    with pytest.raises(InputError, match="without end"):
+        classifier.batches_of(classifier.Config(batch="enlarged", synthetic_share=1), DIGITS.real, DIGITS.test, 0)
+
+
+def test_replaced_images_are_synthetic_ones_of_the_same_class_in_their_share() -> None:
+    """A class of which there is no synthetic image keeps its real ones."""
+    pixels = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 1, 8, 8)
+    synthetic = Images(pixels, torch.tensor([1, 1, 2, 4, 4, 4]))
+    config = classifier.Config(batch="replaced", synthetic_share=0.5)
+    batches = classifier.batches_of(config, DIGITS.real, synthetic, 0)
+    alone = classifier.batches_of(classifier.Config(), DIGITS.real, None, 0)
+    found: dict[int, set[int]] = {label: set() for label in range(10)}
+    num_replaced = 0
+    for step in range(12):
+        batch = batches[step]
+        assert torch.equal(batch.labels, alone[step].labels)
+        kept = batch.sources == 0
+        assert torch.equal(batch.images[kept], alone[step].images[kept])
+        for label, image in zip(batch.labels[~kept].tolist(), batch.images[~kept], strict=True):
+            found[label].add(round(float((image.mean() + 1) * 127.5)))
+        num_replaced += int((~kept).sum())
+    assert {label: numbers for label, numbers in found.items() if numbers} == {1: {0, 1}, 2: {2}, 4: {3, 4, 5}}
+    eligible = sum(int(torch.isin(alone[step].labels, torch.tensor([1, 2, 4])).sum()) for step in range(12))
+    assert num_replaced / eligible == pytest.approx(0.5, abs=0.07)
+
+
+def test_synthetic_images_weigh_less_in_the_loss() -> None:
+    config = classifier.Config(synthetic_weight=0.25)
+    model = classifier.build_classifier(config, DIGITS.image_shape, seed=0)
+    model.prepare(None)
+    batch = classifier.batches_of(config, DIGITS.real, DIGITS.test, 0)[0]
+    each = F.cross_entropy(model(batch.images), batch.labels, reduction="none")
+    expected = (each * torch.where(batch.sources == 1, 0.25, 1.0)).mean()
+    assert float(model.step(batch, 0)["train/classifier_loss"]) == pytest.approx(float(expected.detach()))
+
+
+def test_initialisations_are_trained_as_each_would_be_alone() -> None:
+    config = classifier.Config(steps=4, initialisations=3)
+    together = classifier.Classifiers(config, DIGITS.image_shape, seed=5)
+    alone = [classifier.build_classifier(config, DIGITS.image_shape, 5, number) for number in range(3)]
+    for model in (together, *alone):
+        model.prepare(None)
+        for _ in train(model, classifier.batches_of(config, DIGITS.real, None, 5), 4):
+            pass
+    for one, other in zip(together, alone, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+    assert not torch.equal(alone[0].output.weight, alone[1].output.weight)
 
 
 @pytest.mark.parametrize(
@@ -84,16 +140,17 @@ def test_moves_are_of_the_image_and_its_step() -> None:
     """Each image has its own, in colour a reflection of half of them; an edge of one colour stays without a seam."""
     draws = Draws(0, "train", 3, 400, slice(0, 400), torch.device("cpu"))
     ramp = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
-    found = moves.move_images(ramp, draws)
+    unit, of_grey = (draws.uniform("moves", moves.num_numbers(channels)) for channels in (3, 1))
+    found = moves.move_images(ramp, unit)
     rising = (found[..., -1] > found[..., 0]).float().mean((1, 2))
     assert rising.mean() == pytest.approx(0.5, abs=0.1)
     assert {*found[0, 0, 0].tolist()} <= {*ramp[0, 0, 0].tolist()}  # whole pixels
-    assert (moves.move_images(ramp[:, :1], draws)[..., -1] > 0).all()
-    assert torch.equal(
-        moves.move_images(ramp[100:200], dataclasses.replace(draws, share=slice(100, 200))), found[100:200]
-    )
+    assert (moves.move_images(ramp[:, :1], of_grey)[..., -1] > 0).all()
+    assert torch.equal(moves.move_images(ramp[100:200], unit[100:200]), found[100:200])
     white = torch.ones(400, 3, 16, 16)
-    assert torch.allclose(moves.move_images(white, draws), white)
+    assert torch.allclose(moves.move_images(white, unit), white)
+    for images, numbers in ((ramp, unit), (ramp[:, :1], of_grey)):
+        assert torch.allclose(moves.move_images(images, torch.full_like(numbers, 0.5)), images, atol=1e-6)
 
 
 def test_who_was_trained_on_reflections_tells_by_both() -> None:
@@ -114,7 +171,8 @@ def test_a_residual_networks_norms_may_be_over_the_batch_and_its_labels_smooth()
     spread = 0.8 * F.one_hot(labels, 5) + 0.2 / 5
     expected = -(spread * model(images).log_softmax(1)).sum(1).mean()
     assert not torch.allclose(model(images)[:2], model(images[:2]), atol=1e-4)
-    batch = Batch(images, labels, Draws(0, "train", 0, 6, slice(0, 6), torch.device("cpu")))
+    draws = Draws(0, "train", 0, 6, slice(0, 6), torch.device("cpu"))
+    batch = Batch(images, labels, draws, sources=torch.zeros(6, dtype=torch.long))
     assert float(model.step(batch, 0)["train/classifier_loss"]) == pytest.approx(float(expected.detach()))
     model.eval()
     assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-6)

@@ -179,3 +179,21 @@ def test_real_mnist_where_it_is_configured() -> None:
     # The published class counts of the 60,000.
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert mnist.real.labels.bincount().tolist() == counts
+
+
+def test_folds_share_one_sets_images_and_hold_each_class_out_in_turn() -> None:
+    whole = datasets.load("digits", n_real=103, seed=1)
+    parts = [datasets.load("digits", n_real=103, seed=5 + number, folds=5) for number in range(5)]  # of set 1
+
+    def rows(*sets: Images) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for images in sets for image in images.images)
+
+    for part in parts:
+        assert rows(part.real, part.validation) == rows(whole.real)
+        assert len(part.test) == 0
+        per_class = torch.bincount(part.validation.labels, minlength=10)
+        assert (per_class - torch.bincount(whole.real.labels) / 5).abs().max() < 1
+    assert rows(*(part.validation for part in parts)) == rows(whole.real)
+    assert rows(datasets.load("digits", n_real=103, seed=0, folds=5).validation) != rows(parts[0].validation)
+    with pytest.raises(InputError, match="cannot make 50 folds"):
+        datasets.load("digits", n_real=10, seed=3, folds=50)

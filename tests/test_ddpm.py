@@ -8,9 +8,11 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
+from harness.data import datasets, moves
 from harness.data.datasets import ImageShape
 from harness.methods import ddpm
 from harness.seeding import Draws
+from harness.training.loop import Batches
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 T = 100
@@ -176,3 +178,23 @@ def test_each_weight_is_of_one_optimizer(rate: float, number: int) -> None:
     assert len(model.optimizers) == number
     trained = [weight for each in model.optimizers for group in each.param_groups for weight in group["params"]]
     assert sorted(map(id, trained)) == sorted(map(id, model.net.parameters()))
+
+
+def test_a_conditioned_network_is_told_its_images_moves_and_samples_as_if_there_were_none() -> None:
+    """Each of the four numbers moves its share of the images, which the loss sees moved by just what is told."""
+    model = ddpm.DDPM(ddpm.Config(num_steps=10, hidden_channels=8, augment="conditioned"), ImageShape(1, 8, 8, 10))
+    digits = datasets.load("digits", n_real=400).real
+    batch = Batches((digits, 400), seed=0)[0]
+    images, (told,) = model._moved(batch)
+    assert (told != 0).float().mean(0).tolist() == pytest.approx([ddpm.MOVED_SHARE] * 4, abs=0.05)
+    still = (told == 0).all(1)
+    torch.testing.assert_close(images[still], batch.images[still], atol=1e-5, rtol=0)
+    torch.testing.assert_close(images, moves.move_images(batch.images, (told + 1) / 2))
+    assert not torch.allclose(images[~still], batch.images[~still], atol=0.1)
+
+    x, t, labels = batch.images[:2], torch.tensor([3, 8]), torch.tensor([1, 2])
+    for weight in model.net.parameters():
+        weight.data.normal_(std=0.2)
+    none, some = torch.zeros(2, 4), torch.full((2, 4), 0.5)
+    torch.testing.assert_close(model.net(x, t, labels, none), model.net(x, t, labels))
+    assert not torch.allclose(model.net(x, t, labels, some), model.net(x, t, labels), atol=1e-4)

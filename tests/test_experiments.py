@@ -248,6 +248,53 @@ def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(fo
     assert table.set_index("method").loc["vae", "augmented_percent"] == pytest.approx(100 * whole["accuracy"])
 
 
+def test_uses_settings_and_moved_generators_are_cells_of_one_comparison(forked: Launch, uri: str) -> None:
+    """Each arm in each setting of the classifier, each run two initialisations; a fold in place of the test."""
+    done = forked(
+        "compare.py", "--methods", "vae-moved", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
+        "--seeds", "1", "--first-seed", "3", "--folds", "3", "--classifier.steps", "20",
+        "--classifier.initialisations", "2", "--vae.steps", "60", "--name", "on top", "--filtered", "--targeted",
+        "--batches", "enlarged", "--weights", "0.3", "--more-classifiers", "augment=True",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parent = re.findall(r"comparison ([0-9a-f]{32})", done.stdout)[0]
+    found = tracking.read_runs(f"tags.mlflow.parentRunId = '{parent}'", tracking_uri=uri)
+    assert set(found["tags.seed"]) == {"3"}
+    assert set(found["tags.n_real"]) == {"100"}  # two folds of three
+    generator = found[found["tags.kind"] == "generator"].iloc[0]
+    assert (generator["params.arm"], generator["params.augment"]) == ("vae-moved", "moved")
+    cells = found[found["tags.kind"] == "classifier"].fillna({"tags.variant": "", "tags.setting": ""})
+    arms = ["none", "affine", "affine-filtered", "affine-targeted"]
+    moved = ["vae-moved", "vae-moved-filtered", "vae-moved-targeted"]
+    expected = [(arm, "", setting) for arm in arms + moved for setting in ("", "augment=True")]
+    expected += [
+        ("vae-moved", use, setting) for use in ("batch=enlarged", "weight=0.3") for _, _, setting in expected[:2]
+    ]
+    assert sorted(zip(cells["tags.method"], cells["tags.variant"], cells["tags.setting"], strict=True)) == sorted(
+        expected
+    )
+    assert (cells["params.augment"] == (cells["tags.setting"] == "augment=True").map(str)).all()
+    assert not [name for name in cells if name.startswith("metrics.test/")]
+    both = cells[[f"metrics.validation/accuracy_initialisation_{number}" for number in (0, 1)]].astype(float)
+    assert (both.mean(axis=1) - cells["metrics.validation/accuracy"].astype(float)).abs().max() < 1e-6
+    assert both.nunique(axis=1).max() == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--methods", "vae-conditioned"), "unknown arm 'vae-conditioned'; of vae there are vae, vae-moved"),
+        (("--more-classifiers", "augmented=True"), "--more-classifiers augmented=True: there is no 'augmented'"),
+        (("--more-classifiers", "augment=yes"), "--more-classifiers augment=yes: 'yes' is none of True, False"),
+        (("--more-classifiers", "width=-8"), "--more-classifiers width -8 must be"),
+    ],
+)
+def test_what_no_comparison_has_is_refused_in_a_line(forked: Launch, flags: tuple[str, ...], message: str) -> None:
+    done = forked("compare.py", "--name", "refused", *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert message in done.stderr
+
+
 @pytest.mark.usefixtures("vae_run")
 def test_weights_are_taken_over_where_only_the_sampling_differs(
     place: Path, uri: str, monkeypatch: pytest.MonkeyPatch

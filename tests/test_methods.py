@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from torch.distributions.kl import kl_divergence as reference_kl
 
 from harness import methods
-from harness.data import datasets
+from harness.data import datasets, moves
 from harness.data.datasets import ImageShape
 from harness.errors import InputError
 from harness.methods import gan, vae
@@ -30,7 +30,9 @@ VARIANTS = {
     "vae": {"steps": 60},
     "drifting": {"steps": 60},
     "gan": {"steps": 60, "critic_steps": 2},
+    "ddpm conditioned": {"steps": 300, "hidden_channels": 16, "num_steps": 50, "augment": "conditioned"},
     "gan vanilla": {"steps": 60, "loss": "vanilla"},
+    "gan saturating": {"steps": 60, "loss": "saturating", "augment": "diff"},
     "gan wgan": {"steps": 60, "loss": "wgan"},
 }
 DIGITS = datasets.load("digits", n_real=400)
@@ -193,3 +195,35 @@ def test_the_houses_page_shows_a_generator_that_is_found_without_registration(
     )
     drawn = model.sample(labels, Draws(0, "sample", 0, 10, slice(0, 10), CPU))
     assert (drawn - means).square().mean() < 0.05
+
+
+def test_the_saturating_generator_minimises_the_log_probability_of_being_found_out() -> None:
+    """Goodfellow 2014, eq. 1; the non-saturating one maximises that of not being so."""
+    batch = Batches((DIGITS.real, 8), seed=0)[0]
+    for loss, expected in (("saturating", lambda p: (1 - p).log()), ("vanilla", lambda p: -p.log())):
+        model = generators.build_generator("gan", gan.Config(loss=loss), DIGITS.image_shape, seed=0)
+        model.prepare(Accelerator(cpu=True))
+        fake = model.G(batch.draws.normal("generator/z", model.config.latent_size), batch.labels)
+        probability = model.D(fake, batch.labels).sigmoid()
+        torch.testing.assert_close(model._generator_loss(batch)[0], expected(probability).mean())
+
+
+def test_a_critic_sees_real_and_generated_images_under_moves_and_gives_gradients_through_them() -> None:
+    model = generators.build_generator("gan", gan.Config(augment="diff"), DIGITS.image_shape, seed=0)
+    model.prepare(Accelerator(cpu=True))
+    seen: list[torch.Tensor] = []
+    model.D.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    batch = Batches((DIGITS.real, 8), seed=0)[0]
+    model._critic_loss(batch)
+    unit = batch.draws.uniform("critic/real moves", 4)
+    torch.testing.assert_close(seen[0][:8], moves.move_images(batch.images, unit))
+    assert not torch.allclose(seen[0][:8], batch.images, atol=0.1)
+    loss, _ = model._generator_loss(batch)
+    loss.backward()
+    fake = model.G(batch.draws.normal("generator/z", model.config.latent_size), batch.labels)
+    torch.testing.assert_close(seen[-1], moves.move_images(fake, batch.draws.uniform("generator/moves", 4)).detach())
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.G.parameters())
+    # Samples are not moved.
+    torch.testing.assert_close(
+        model.sample(batch.labels, batch.draws), model.average(0.95 * batch.draws.normal("z", 64), batch.labels)
+    )

@@ -68,7 +68,7 @@ def test_a_study_has_as_many_trials_as_asked_for_and_goes_on(tuned: Any) -> None
 
 def test_the_first_trial_is_the_default(tuned: Any) -> None:
     study, _, _ = tuned
-    assert study.trials[0].params == {"loss": "wgan-gp", "critic_steps": 2}
+    assert study.trials[0].params == {"augment": "none", "loss": "wgan-gp", "critic_steps": 2}
 
 
 def test_every_trial_is_a_run_that_agrees_with_the_study(tuned: Any) -> None:
@@ -320,12 +320,15 @@ def _train(place: Path, study: str) -> int:
         (("vae", "--objectives", "beauty"), "unknown objective 'beauty'; known are accuracy, cas"),
         (("vae", "--objectives", "cas", "cas"), "must be one, or two different ones"),
         (("vae", "--objectives", "cas", "fid", "--pruner", "median"), "--pruner median needs one objective"),
-        (("vae", "--space", "clip_limit=1:2"), "'clip_limit' is not searched; those that are: latent_size=4:64:log"),
+        (
+            ("vae", "--space", "clip_limit=1:2"),
+            "'clip_limit' is not searched; those that are: augment=none,moved, latent",
+        ),
         (("vae", "--space", "latent_size=32:8"), "low 32 is above high 8"),
         (("vae", "--space", "latent_size=8:4000"), "latent_size=8:4000 is not within 4:64:log"),
         (("vae", "--space", "latent_size"), "must be NAME=low:high[:log] or NAME=a,b"),
         (("gan", "--space", "loss=wgan,mse"), "'mse' is none of vanilla,wgan,wgan-gp"),
-        (("gan", "--fix", "loss=mse"), "'mse' is none of vanilla, wgan, wgan-gp"),
+        (("gan", "--fix", "loss=mse"), "'mse' is none of vanilla, saturating, wgan, wgan-gp"),
         (("vae", "--fix", "latent_size=many"), "'many' is no int"),
         (("vae", "--fix", "learning_rate=nan"), "--fix learning-rate nan must be a number, above 0"),
         (("vae", "--fix", "beauty=1"), "there is no 'beauty'; there are steps, epochs"),

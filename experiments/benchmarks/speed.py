@@ -291,7 +291,8 @@ def data_path(bench: Bench) -> Iterator[Pair]:
         loader = DataLoader(pictures, batch_size, shuffle=True, num_workers=bench.plan.num_workers)
         while True:
             for images, labels in loader:
-                model.step(Batch(images.to(batches.device), labels.to(batches.device), draws), 0)
+                real = torch.zeros_like(labels)
+                model.step(Batch(images.to(batches.device), labels.to(batches.device), draws, real), 0)
                 yield len(labels)
 
     harness = partial(rate, training(ours, batches, batches.size))

@@ -3,6 +3,7 @@
 A set is `images` (uint8 [n, C, H, W]) and `labels` (int64 [n]). Models see `to_float(images)` in [-1, 1].
 """
 
+import dataclasses
 import gzip
 import hashlib
 import math
@@ -155,6 +156,7 @@ def load(
     seed: int = 0,
     with_test: bool = True,
     image_size: int | None = None,
+    folds: int | None = None,
 ) -> Dataset:
     """Read a data set and split it, stratified by class.
 
@@ -167,8 +169,13 @@ def load(
 
     `folder:PATH` is as `harness.data.folders` reads it, its images `image_size` pixels high and wide.
 
+    With `folds` one fold of the n_real images of seed `seed // folds`, the one with number `seed % folds`, is the
+    validation split, the others are `real`, and `test` is empty.
+
     Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
     """
+    if folds:
+        return _fold(load(name, root, n_real, seed // folds, False, image_size), folds, seed % folds)
     if image_size is not None and not name.startswith(FOLDER):
         raise InputError(f"--image-size is for folder:PATH; the images of {name} have a size of their own")
     if name == "digits":
@@ -199,6 +206,19 @@ def load(
         test=source.test if with_test else source.test[:0],
         notes=source.notes,
     )
+
+
+def _fold(dataset: Dataset, folds: int, number: int) -> Dataset:
+    """One of the folds, each with its share of every class, for validation, the others as `real`."""
+    labels = dataset.real.labels
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    held = rank % folds == number
+    if not held.any() or held.all():
+        raise InputError(f"{len(labels)} real images of {dataset.name} cannot make {folds} folds; give fewer --folds")
+    return dataclasses.replace(dataset, real=dataset.real[~held], validation=dataset.real[held])
 
 
 @lru_cache(maxsize=8)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from harness.data import moves
 from harness.data.datasets import Images, ImageShape, to_float
 from harness.errors import InputError
 from harness.seeding import initial_weights
-from harness.training.loop import Batch
+from harness.training.loop import Batch, Batches
 from harness.training.optimizers import Adam, AdamW, Muon
 
 if TYPE_CHECKING:
@@ -37,8 +37,16 @@ class Config:
     """units of the hidden layer, the judge's feature space; a residual network's are its last stage's channels"""
     max_lr: Positive = 0.01
     """peak of the one-cycle learning rate (Adam); in a residual network the kernels have ten times as much (Muon)"""
+    initialisations: Count = 1
+    """networks that are trained side by side on the same batches and differ in their initial weights alone; figures
+    are their means"""
+    batch: Literal["shared", "enlarged", "replaced"] = "shared"
+    """shared: synthetic images take real ones' places in a batch; enlarged: they come beside as many real ones as
+    without them; replaced: each real image is, with the probability of their share, a synthetic one of its class"""
     synthetic_share: Share | None = None
     """synthetic images' share of each batch; by default their share of all images, at most 0.5"""
+    synthetic_weight: Share = 1.0
+    """weight of a synthetic image in the loss, where a real one has 1"""
     width: Width | None = None
     """channels of a residual network's first stage; by default 24 for images in colour, and for grey ones 0: two
     convolutions in its place"""
@@ -79,7 +87,8 @@ class Classifier(nn.Module):
     def judged(self, images: Tensor) -> Tensor:
         """The logits by which a class is told: with those of the reflections, where it was trained on both."""
         logits = self(images)
-        return logits + self(images.flip(3)) if self.config.augment and moves.reflects(images) else logits
+        reflects = self.config.augment and moves.reflects(images.shape[1])
+        return logits + self(images.flip(3)) if reflects else logits
 
     def prepare(self, accelerator: Accelerator | None) -> None:
         """Make the optimizer and the wrapped network; without an accelerator, for this process alone.
@@ -111,9 +120,11 @@ class Classifier(nn.Module):
             self.backward = accelerator.backward
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        images = moves.move_images(batch.images, batch.draws) if self.config.augment else batch.images
-        smoothing = self.config.label_smoothing
-        loss = F.cross_entropy(self.wrapped[0](images), batch.labels, label_smoothing=smoothing)
+        smoothing, weight = self.config.label_smoothing, self.config.synthetic_weight
+        losses = F.cross_entropy(
+            self.wrapped[0](batch.images), batch.labels, label_smoothing=smoothing, reduction="none"
+        )
+        loss = (losses.where(batch.sources == 0, weight * losses) if weight != 1 else losses).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         self.backward(loss)
@@ -188,21 +199,51 @@ def _norm(channels: int, of_batch: bool) -> nn.Module:
     return nn.BatchNorm2d(channels) if of_batch else nn.GroupNorm(channels // 8, channels)
 
 
-def mix_sources(config: Config, real: Images, synthetic: Images | None) -> list[tuple[Images, int]]:
-    """The sources of a batch: real images and, where there are any, the configured share of synthetic ones."""
-    if synthetic is None:
-        return [(real, config.batch_size)]
+def batches_of(
+    config: Config, real: Images, synthetic: Images | None, seed: int, accelerator: Accelerator | None = None
+) -> Batches:
+    """The batches of a training on real images and, where there are any, synthetic ones, as `config` mixes them."""
     share = config.synthetic_share
-    if share is None:
+    if synthetic is not None and share is None:
         share = min(0.5, len(synthetic) / (len(real) + len(synthetic)))
-    num_synthetic = round(share * config.batch_size)
-    return [(real, config.batch_size - num_synthetic), (synthetic, num_synthetic)]
+    size, sources, replacement = config.batch_size, [(real, config.batch_size)], None
+    if synthetic is not None and share is not None:
+        if config.batch == "replaced":
+            replacement = (synthetic, share)
+        elif config.batch == "enlarged":
+            if share == 1:
+                raise InputError("--synthetic-share 1 enlarges a batch without end; give less, or --batch shared")
+            sources.append((synthetic, round(size * share / (1 - share))))
+        else:
+            sources = [(real, size - round(share * size)), (synthetic, round(share * size))]
+    return Batches(*sources, seed=seed, accelerator=accelerator, replacement=replacement, moved=config.augment)
 
 
-def build_classifier(config: Config, shape: ImageShape, seed: int) -> Classifier:
-    """A classifier with the initial weights of `seed`."""
-    with initial_weights(seed, "classifier"):
+def build_classifier(config: Config, shape: ImageShape, seed: int, initialisation: int = 0) -> Classifier:
+    """A classifier with the initial weights of `seed`; of several the one with this number."""
+    with initial_weights(seed, f"classifier {initialisation}" if initialisation else "classifier"):
         return Classifier(config, shape)
+
+
+class Classifiers(nn.Module):
+    """`config.initialisations` classifiers, trained side by side on the same batches."""
+
+    def __init__(self, config: Config, shape: ImageShape, seed: int) -> None:
+        super().__init__()
+        numbers = range(config.initialisations)
+        self.members = nn.ModuleList([build_classifier(config, shape, seed, number) for number in numbers])
+        self.config = next(iter(self)).config
+
+    def __iter__(self) -> Iterator[Classifier]:
+        return (cast(Classifier, member) for member in self.members)
+
+    def prepare(self, accelerator: Accelerator | None) -> None:
+        for member in self:
+            member.prepare(accelerator)
+
+    def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        losses = [member.step(batch, step)["train/classifier_loss"] for member in self]
+        return {"train/classifier_loss": torch.stack(losses).mean()}
 
 
 @torch.inference_mode()

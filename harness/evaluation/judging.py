@@ -15,7 +15,7 @@ from harness import numerics
 from harness.data.datasets import Dataset, Images, to_float
 from harness.evaluation import classifier
 from harness.evaluation.classifier import Classifier
-from harness.training.loop import Batches, train, with_progress_bar
+from harness.training.loop import train, with_progress_bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,7 +60,7 @@ def train_judge(dataset: Dataset, config: classifier.Config) -> Classifier:
     """
     model = classifier.build_classifier(config, dataset.image_shape, JUDGE_SEED)
     model.prepare(None)
-    batches = Batches((dataset.train, config.batch_size), seed=JUDGE_SEED)
+    batches = classifier.batches_of(config, dataset.train, None, JUDGE_SEED)
     for _ in with_progress_bar(train(model, batches, config.steps), "judge", config.steps, batches.size):
         pass
     return model.eval()

@@ -19,7 +19,7 @@ from harness.evaluation import classifier, judging, neighbours
 from harness.evaluation.classifier import Classifier
 from harness.evaluation.copies import memorisation
 from harness.seeding import generator, permutation
-from harness.training.loop import Batches, train, with_progress_bar
+from harness.training.loop import train, with_progress_bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,7 +47,7 @@ def train_on(
     """A classifier that has seen one set alone, for `config.steps` steps; ready to predict."""
     model = classifier.build_classifier(config, shape, seed)
     model.prepare(accelerator)
-    batches = Batches((images, config.batch_size), seed=seed, accelerator=accelerator)
+    batches = classifier.batches_of(config, images, None, seed, accelerator)
     training = train(model, batches, config.steps)
     for _ in with_progress_bar(training, "classifier", config.steps, batches.size, accelerator.is_main_process):
         pass

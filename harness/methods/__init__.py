@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -23,7 +24,8 @@ class Method(Protocol):
 
     It is an `nn.Module` that holds every network it has, averages (EMA) included, so that its
     `state_dict()` is the trained generator. A module `harness/methods/NAME.py` defines it as `Generator`,
-    and beside it `Config`, whose fields carry the ranges that a study searches (`harness.spaces.searched`).
+    and beside it `Config`, whose fields carry the ranges that a study searches (`harness.spaces.searched`). Its
+    `augment` is "none", or "moved" where the training images are under fresh small moves, or of the method's own.
 
     It may also have `pictures()`: named pictures of itself, each as images [n, C, H, W] and columns a row.
     """
@@ -53,13 +55,31 @@ class Method(Protocol):
         ...
 
 
+def arm_name(method: str, config: Any) -> str:
+    """What tables call a generator: its method, and how its training images were augmented."""
+    return method if config.augment == "none" else f"{method}-{config.augment}"
+
+
+def augmented(config: Any, arm: str) -> Any:
+    """The configuration of an arm such as ddpm-moved, from its method's. Raises InputError for an unknown way."""
+    method, _, augment = arm.partition("-")
+    if not augment:
+        return config
+    known = get_args(get_type_hints(type(config))["augment"])
+    if augment not in known:
+        others = ", ".join(f"{method}-{way}" for way in known if way != "none")
+        raise InputError(f"unknown arm {arm!r}; of {method} there are {method}, {others}")
+    return dataclasses.replace(config, augment=augment)
+
+
 def names() -> list[str]:
     """The methods: the files of this folder; what several of them use stands in `blocks`."""
     return sorted(module.name for module in iter_modules(__path__) if not module.ispkg)
 
 
 def find(name: str) -> Any:
-    """The class of a method, a `Method`. Raises InputError for an unknown name."""
+    """The class of a method or of an arm such as ddpm-moved, a `Method`. Raises InputError for an unknown name."""
+    name = name.partition("-")[0]
     if name not in names():
         raise InputError(f"unknown method {name!r}; known are {', '.join(names())}")
     return import_module(f"{__name__}.{name}").Generator

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
+from harness.data import moves
 from harness.data.datasets import ImageShape
 from harness.methods.blocks import moving_average
 from harness.seeding import Draws
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 IMAGE_STD = 0.6  # of pixels in [-1, 1]: MNIST has 0.62; only the size matters
+
+MOVED_SHARE = 0.12
+"""Probability of each move of `augment="conditioned"`, as in Karras 2022, table 6."""
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """eps(x_t, t): the predicted noise [n, C, H, W] for x_t [n, C, H, W] and t int64 [n]."""
@@ -47,6 +51,9 @@ class Config:
     """peak learning rate (AdamW); falls to 0 along a half cosine"""
     kernel_learning_rate: NotNegative = searched(0.02, low=5e-3, high=1e-1, log=True)
     """peak learning rate of the convolutions between the first and the last (Muon), likewise; 0: AdamW for all"""
+    augment: Literal["none", "moved", "conditioned"] = searched("none", choices=("none", "moved", "conditioned"))
+    """moved: the training images are under fresh small moves, and samples show such moves too; conditioned: under a few
+    of which the network is told, and samples show none (Karras 2022, arXiv:2206.00364, appendix F.2)"""
     schedule: Literal["linear", "cosine"] = searched("linear", choices=("linear", "cosine"))
     """beta schedule: linear (Ho 2020) or cosine (Nichol & Dhariwal 2021, eq. 17)"""
     num_steps: Annotated[int, Within(int, 1, most=100_000)] = searched(1000, low=100, high=1000, log=True)
@@ -234,7 +241,8 @@ class UNet(nn.Module):
     """eps(x_t, t, label) on two levels, after pixels have been folded 2 x 2 into channels.
 
     Most of the work is at half and a quarter of the image's size: at full size a convolution costs four
-    times as much and a digit gains nothing from it. The label `num_classes` means "hidden".
+    times as much and a digit gains nothing from it. The label `num_classes` means "hidden". `moved` are the
+    numbers in -1 … 1, [n, moves.num_numbers(C)], by which x_0 was moved; without them it was not.
     """
 
     time_table: Tensor
@@ -242,7 +250,7 @@ class UNet(nn.Module):
     c_skip: Tensor
     c_out: Tensor
 
-    def __init__(self, shape: ImageShape, alpha_bar: Tensor, width: int) -> None:
+    def __init__(self, shape: ImageShape, alpha_bar: Tensor, width: int, is_told_moves: bool = False) -> None:
         super().__init__()
         embedding = 4 * width
         num_steps = len(alpha_bar)
@@ -261,13 +269,16 @@ class UNet(nn.Module):
         self.up = nn.Conv2d(2 * width, 4 * width, 1)
         self.fine_up = nn.ModuleList(Block(2 * width, width, embedding) for _ in range(1))
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * shape.channels, 3, padding=1))
+        if is_told_moves:
+            self.moves = nn.Linear(moves.num_numbers(shape.channels), embedding, bias=False)
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, moved: Tensor | None = None) -> Tensor:
         c_in, c_skip, c_out = (scale[t].view(-1, 1, 1, 1) for scale in (self.c_in, self.c_skip, self.c_out))
-        return torch.addcmul(c_skip * x_t, c_out, self._residual(c_in * x_t, t, labels).to(x_t.dtype))
+        return torch.addcmul(c_skip * x_t, c_out, self._residual(c_in * x_t, t, labels, moved).to(x_t.dtype))
 
-    def _residual(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        embedding = F.silu(self.time(self.time_table[t]) + self.label(labels))
+    def _residual(self, x: Tensor, t: Tensor, labels: Tensor, moved: Tensor | None) -> Tensor:
+        known = self.time(self.time_table[t]) + self.label(labels)
+        embedding = F.silu(known if moved is None else known + self.moves(moved))
         x = self.entry(F.pixel_unshuffle(x, 2))
         skips = []
         for block in self.fine_down:
@@ -300,7 +311,7 @@ class DDPM(nn.Module):
         self.config, self.shape = config, shape
         beta = config.betas()
         alpha_bar = (1 - beta).cumprod(0)
-        self.net = UNet(shape, alpha_bar, config.hidden_channels)
+        self.net = UNet(shape, alpha_bar, config.hidden_channels, config.augment == "conditioned")
         self.ema = moving_average(self.net, config.ema_decay)
         self.register_buffer("beta", beta, persistent=False)
         self.register_buffer("alpha_bar", alpha_bar, persistent=False)
@@ -343,9 +354,17 @@ class DDPM(nn.Module):
         t = (batch.draws.stratified("t") * self.config.num_steps).long()
         hidden = batch.draws.uniform("label dropout") < self.config.label_dropout
         labels = batch.labels.masked_fill(hidden, self.shape.num_classes)
-        x_t = diffuse(batch.images, t, eps, self.alpha_bar)
-        loss = F.mse_loss(self.wrapped[0](x_t, t, labels), eps)
+        x_0, told = self._moved(batch) if self.config.augment == "conditioned" else (batch.images, [])
+        x_t = diffuse(x_0, t, eps, self.alpha_bar)
+        loss = F.mse_loss(self.wrapped[0](x_t, t, labels, *told), eps)
         return loss, {"train/ddpm_loss": loss}
+
+    def _moved(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The images under a few moves, and by what, in -1 … 1."""
+        number = moves.num_numbers(self.shape.channels)
+        unit = batch.draws.uniform("moves", number)
+        unit = unit.where(batch.draws.uniform("moved", number) < MOVED_SHARE, 0.5)
+        return moves.move_images(batch.images, unit), [2 * unit - 1]
 
     def learning_rate(self, step: int) -> float:
         """In parts of its peak: a short linear rise, then half a cosine down to 0 at `steps`."""

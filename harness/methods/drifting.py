@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,8 @@ class Config:
     """passes over the real images at most; training ends at whichever comes first"""
     batch_size: Count = 256
     """real images per optimizer step, over all processes; a label needs some to tell near from far"""
+    augment: Literal["none", "moved"] = searched("none", choices=("none", "moved"))
+    """moved: the training images are under fresh small moves, and samples show such moves too"""
     samples_per_image: Count = searched(1, low=1, high=3)
     """generated images per real one of a step, of the same label"""
     temperature: Positive = searched(2.8, low=0.3, high=5.0, log=True)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Count, Decay, NotNegative, Positive, Units, Within
+from harness.data import moves
 from harness.data.datasets import ImageShape
 from harness.errors import InputError
 from harness.methods.blocks import moving_average
@@ -38,8 +39,14 @@ class Config:
     """passes over the real images; training ends here or at `steps`, whichever comes first"""
     batch_size: Count = 64
     """real images per step, over all processes"""
-    loss: Literal["vanilla", "wgan", "wgan-gp"] = searched("wgan-gp", choices=("vanilla", "wgan", "wgan-gp"))
-    """vanilla: non-saturating; wgan: clipped weights; wgan-gp: gradient penalty"""
+    augment: Literal["none", "moved", "diff"] = searched("none", choices=("none", "moved", "diff"))
+    """moved: the training images are under fresh small moves, and samples show such moves too; diff: all that the
+    critic sees is, real or generated, so that samples show none (Zhao et al. 2020, arXiv:2006.10738)"""
+    loss: Literal["vanilla", "saturating", "wgan", "wgan-gp"] = searched(
+        "wgan-gp", choices=("vanilla", "wgan", "wgan-gp")
+    )
+    """vanilla: non-saturating; saturating: G minimises log(1 - D), as in the minimax game of Goodfellow 2014, eq. 1;
+    wgan: clipped weights; wgan-gp: gradient penalty"""
     critic_steps: Count = searched(2, low=1, high=5)
     """steps from one update of the generator to the next (n_critic)"""
     latent_size: Units = 64
@@ -202,8 +209,9 @@ class GAN(nn.Module):
         x, labels = batch.images, batch.labels
         with torch.no_grad():
             x_fake = G(batch.draws.normal("critic/z", self.config.latent_size), labels)
+        x, x_fake = self._seen(x, batch.draws, "critic/real moves"), self._seen(x_fake, batch.draws, "critic/moves")
         real, fake = D(torch.cat([x, x_fake]), labels.repeat(2)).chunk(2)
-        if self.config.loss == "vanilla":
+        if self.config.loss in ("vanilla", "saturating"):
             loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         else:
             loss = fake.mean() - real.mean()
@@ -227,9 +235,22 @@ class GAN(nn.Module):
 
     def _generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         z = batch.draws.normal("generator/z", self.config.latent_size)
-        fake = self.D(self.wrapped[0](z, batch.labels), batch.labels)
-        loss = F.softplus(-fake).mean() if self.config.loss == "vanilla" else -fake.mean()
+        images = self._seen(self.wrapped[0](z, batch.labels), batch.draws, "generator/moves")
+        fake = self.D(images, batch.labels)
+        match self.config.loss:
+            case "vanilla":
+                loss = F.softplus(-fake).mean()
+            case "saturating":
+                loss = -F.softplus(fake).mean()
+            case _:
+                loss = -fake.mean()
         return loss, {"train/gan_loss_generator": loss}
+
+    def _seen(self, images: Tensor, draws: Draws, name: str) -> Tensor:
+        """What the critic sees of images: with `augment="diff"` each under a fresh move."""
+        if self.config.augment != "diff":
+            return images
+        return moves.move_images(images, draws.uniform(name, moves.num_numbers(self.shape.channels)))
 
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
         """Images [n, C, H, W] in [-1, 1]; z is drawn a little narrower (Brock 2019, arXiv:1809.11096, section 3.1)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class Config:
     """passes over the real images at most; training ends at whichever comes first"""
     batch_size: Count = 64
     """images per optimizer step, over all processes"""
+    augment: Literal["none", "moved"] = searched("none", choices=("none", "moved"))
+    """moved: the training images are under fresh small moves, and samples show such moves too"""
     latent_size: Units = searched(16, low=4, high=64, log=True)
     """units of z"""
     hidden_channels: Annotated[int, Within(int, 1, most=4096)] = searched(16, choices=(8, 16, 32))

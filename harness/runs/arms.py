@@ -42,7 +42,7 @@ def generator_arm(run_id: str, tracking_uri: str | None) -> Arm:
     samples = inputs.read(run_id, "samples.npz", tracking_uri, Images.read)
     metrics = {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
     return Arm(
-        row["tags.method"], samples, row["run_id"], inherited_metrics(metrics), commit=row.get(f"tags.{COMMIT}", "")
+        row["params.arm"], samples, row["run_id"], inherited_metrics(metrics), commit=row.get(f"tags.{COMMIT}", "")
     )
 
 

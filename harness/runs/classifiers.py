@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from harness import tracking
 from harness.data.datasets import Dataset
 from harness.errors import InputError
-from harness.evaluation import classifier, quality
-from harness.evaluation.classifier import Classifier
+from harness.evaluation import classifier, selecting
+from harness.evaluation.classifier import Classifiers
 from harness.runs import identities, judges, pictures, records, scores
 from harness.runs.arms import Arm
 from harness.settings import Single
-from harness.tracking import bits, inputs
+from harness.tracking import inputs
 from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 from harness.training import launch
-from harness.training.loop import Batches
 from harness.training.resumable import Progress, train_resumably
 
 if TYPE_CHECKING:
@@ -28,24 +34,24 @@ UNKNOWN = {"conditional_accuracy": "samples/conditional_accuracy", "quality": "t
 """What is measured of an arm's samples where nobody has, by the figure that tells."""
 
 
-def filter_samples(
-    arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, accelerator: Accelerator
+def select_samples(
+    way: str, arm: Arm, config: classifier.Config, settings: Single, dataset: Dataset, accelerator: Accelerator
 ) -> Arm:
-    """The samples in which a classifier trained on the very same real images, and no others, sees what was asked for.
+    """The arm with those of its samples that one of `selecting.WAYS` keeps, by a classifier of the same real images.
 
-    It is the classifier of the arm `none`. The full judge would bring in what it learnt of all training images.
+    The judge would bring in what it has learned of all training images.
     """
     assert arm.samples is not None
     start = time.perf_counter()
-    model = quality.train_on(dataset.real, dataset.image_shape, config, settings.seed, accelerator)
-    agrees = classifier.predict(model, arm.samples.images, accelerator) == arm.samples.labels
+    keep = selecting.WAYS[way](
+        dataset.real, arm.samples, dataset.image_shape, config, settings.seed, accelerator
+    )  # fmt: skip
     costs = {name: value for name, value in arm.metrics.items() if name.startswith("cost/")}
     known = {
-        "samples/kept": float(agrees.float().mean()),
+        "samples/kept": float(keep.float().mean()),
         "cost/filter_device_seconds": (time.perf_counter() - start) * accelerator.num_processes,
     }
-    kept = arm.samples[agrees] if agrees.any() else None
-    return Arm(f"{arm.name}-filtered", kept, arm.run, costs | known)
+    return Arm(f"{arm.name}-{way}", arm.samples[keep] if keep.any() else None, arm.run, costs | known)
 
 
 @launch.record_first_failure()
@@ -56,8 +62,12 @@ def run_classifier(
     dataset: Dataset,
     parent: str | None = None,
     tags: Mapping[str, Any] | None = None,
+    setting: str = "",
 ) -> tuple[str, dict[str, float]]:
-    """Train, score and log one classifier on the real images and an arm's; returns the run's id and figures."""
+    """Train, score and log one classifier on the real images and an arm's; returns the run's id and figures.
+
+    `setting` says how it differs from a comparison's others, such as augment=True.
+    """
     accelerator = launch.accelerator(settings.process_timeout)
     experiment = settings.experiment_name or "classifiers"
     scores.check_store(settings, experiment, accelerator)
@@ -68,15 +78,17 @@ def run_classifier(
             f"give a generator's run on {dataset.name}"
         )
     cell = identities.classifier_identity(arm, config, settings, dataset, accelerator)
-    model = classifier.build_classifier(config, dataset.image_shape, settings.seed)
+    model = classifier.Classifiers(config, dataset.image_shape, settings.seed)
+    title = f"{arm.title} {setting}".strip()
     with tracking.run(
         experiment,
-        f"{arm.title} n={len(dataset.real)} s={settings.seed}",
+        f"{title} n={len(dataset.real)} s={settings.seed}",
         tags=records.tags("classifier", arm.name, dataset, settings.seed, cell)
         | {"judge": judge_digest[:16]}
         | ({"samples_run": arm.run} if arm.run else {})
         | ({"generator_commit": arm.commit} if arm.commit else {})
         | ({"variant": arm.variant} if arm.variant else {})
+        | ({"setting": setting} if setting else {})
         | dict(tags or {}),
         params={"arm": arm.title, "method": arm.name} | records.params(model.config, settings, dataset, accelerator),
         parent=parent,
@@ -93,18 +105,17 @@ def run_classifier(
                 unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
                 known |= scores.score(unknown, judge, arm.samples, dataset, settings, accelerator)
         model.prepare(accelerator)
-        sources = classifier.mix_sources(config, dataset.real, arm.samples)
-        batches = Batches(*sources, seed=settings.seed, accelerator=accelerator)
+        batches = classifier.batches_of(config, dataset.real, arm.samples, settings.seed, accelerator)
         progress = Progress(model, accelerator)
         for _ in train_resumably(progress, batches, config.steps, config.steps, run):
             pass
         known |= {"cost/training_device_seconds": progress.device_seconds}
         run.metrics({**known, **records.gpu_memory()}, config.steps)
         found = _score(model.eval(), dataset, run, config.steps, accelerator)
-        run.describe(records.headline(f"Classifier on {dataset.name}, arm {arm.title}", dataset, settings, found))
+        run.describe(records.headline(f"Classifier on {dataset.name}, arm {title}", dataset, settings, found))
     if accelerator.is_main_process:
         split = "test" if len(dataset.test) else "validation"
-        print(f"classifier, arm {arm.title}: {split} accuracy {found[f'{split}/accuracy']:.2%}, run {run.id}")
+        print(f"classifier, arm {title}: {split} accuracy {found[f'{split}/accuracy']:.2%}, run {run.id}")
         if parent is None:
             print(f"page: {page_of(run.id, settings.tracking_uri)}")
     return launch.broadcast_from_main(run.id, accelerator), {**known, **found}
@@ -130,19 +141,33 @@ def get_or_run_classifier(
     return done, {key.removeprefix("metrics."): value for key, value in row.items() if key.startswith("metrics.")}
 
 
-def _score(model: Classifier, dataset: Dataset, run: Run, step: int, accelerator: Accelerator) -> dict[str, float]:
-    """Scores and confusion matrix on the validation split, where there is one, and on the test split."""
+def _score(model: Classifiers, dataset: Dataset, run: Run, step: int, accelerator: Accelerator) -> dict[str, float]:
+    """Scores and confusion matrix on the validation split, where there is one, and on the test split.
+
+    Of several initialisations the means, and each one's accuracy.
+    """
     scores: dict[str, float] = {}
     for split, images in (("validation", dataset.validation), ("test", dataset.test)):
         if len(images):
-            predicted = classifier.predict(model, images.images, accelerator)
-            found = classifier.scores(predicted, images.labels, dataset.num_classes)
-            scores |= {f"{split}/{name}": value for name, value in found.items()}
-            matrix = classifier.confusion_matrix(predicted, images.labels, dataset.num_classes)
+            predicted = [classifier.predict(member, images.images, accelerator) for member in model]
+            found = [classifier.scores(each, images.labels, dataset.num_classes) for each in predicted]
+            scores |= {f"{split}/{name}": statistics.fmean(each[name] for each in found) for name in found[0]}
+            if len(found) > 1:
+                scores |= {f"{split}/accuracy_initialisation_{i}": each["accuracy"] for i, each in enumerate(found)}
+            labels = images.labels.repeat(len(predicted))
+            matrix = classifier.confusion_matrix(torch.cat(predicted), labels, dataset.num_classes)
             run.picture(pictures.confusion(matrix, dataset.classes), f"pictures/confusion_{split}.png")
             if split == "test":
-                run.tags({"right": bits.packed((predicted == images.labels).tolist())})  # for McNemar's test
                 recalls = (matrix.diagonal() / matrix.sum(1)).tolist()
                 scores |= {f"test/recall_class_{label}": recall for label, recall in enumerate(recalls)}
+                _log_right(run, (torch.stack(predicted) == images.labels).sum(0))
     run.metrics(scores, step)
     return scores
+
+
+def _log_right(run: Run, counts: Tensor) -> None:
+    """How many of the run's classifiers got each test image right: for intervals that count the images' own chance."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "right.npz"
+        np.savez_compressed(path, right=counts.numpy().astype(np.uint8))
+        run.file(path)

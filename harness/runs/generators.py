@@ -93,7 +93,9 @@ def run_generator(
         seed=settings.seed,
         accelerator=accelerator,
         accumulate=settings.accumulate,
+        moved=config.augment == "moved",
     )
+    arm = methods.arm_name(method, config)
     judging = _Judging(dataset, settings, accelerator)
     model = build_generator(method, config, shape, settings.seed)
     model.prepare(accelerator)
@@ -101,12 +103,12 @@ def run_generator(
     cell, trained = identities.digest(own), identities.training_identity(own)
     with tracking.run(
         experiment,
-        f"{method} n={len(dataset.real)} s={settings.seed}" + (" generator" if parent else ""),
+        f"{arm} n={len(dataset.real)} s={settings.seed}" + (" generator" if parent else ""),
         tags=records.tags("generator", method, dataset, settings.seed, cell)
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
         | dict(tags or {}),
-        params={"arm": method, "method": method} | records.params(config, settings, dataset, accelerator),
+        params={"arm": arm, "method": method} | records.params(config, settings, dataset, accelerator),
         parent=parent,
         tracking_uri=settings.tracking_uri,
         active=accelerator.is_main_process,
@@ -131,19 +133,19 @@ def run_generator(
         run.tags({"judge": judge_digest[:16]})
         scores = score(measures, judge, samples, dataset, settings, accelerator)
         run.metrics({**costs, **scores, **records.gpu_memory()}, config.steps)
-        run.describe(records.headline(f"{method} on {dataset.name}", dataset, settings, {**scores, **costs}))
+        run.describe(records.headline(f"{arm} on {dataset.name}", dataset, settings, {**scores, **costs}))
         if accelerator.is_main_process:
             _log_generator(run, method, model, samples, dataset, settings, {**scores, **costs})
             pairs = copies.closest_pairs(samples, dataset.real, GRID_DRAWS // 2)
             run.picture(pictures.image_grid(pairs, GRID_DRAWS), "pictures/closest_pairs.png")
     if accelerator.is_main_process:
         figures = [f"{name.removeprefix('samples/')} {scores[name]:.4g}" for name in HEADLINES if name in scores]
-        print(f"{method}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, run {run.id}")
+        print(f"{arm}: {', '.join(figures)}, training {training_s:.0f} s, sampling {sampling_s:.0f} s, run {run.id}")
         if parent is None:
             _print_places(run, settings)
     commit = provenance.tags()[COMMIT]
     return Arm(
-        method,
+        arm,
         samples,
         launch.broadcast_from_main(run.id, accelerator) or None,
         inherited_metrics({**scores, **costs}),

@@ -51,8 +51,8 @@ def generator_identity(
 
 
 def scoring_identity(settings: Common) -> list[str]:
-    """By what other classifiers than usual samples are scored."""
-    names = ("cas_steps", "judge_steps", "judge_width")
+    """By what other classifiers, and on what other images, than usual samples are scored."""
+    names = ("cas_steps", "judge_steps", "judge_width", "folds")
     return [f"{name} {getattr(settings, name)}" for name in names if getattr(settings, name) != getattr(Common, name)]
 
 

@@ -7,22 +7,18 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from accelerate import Accelerator
-
-from harness import methods, numerics, tracking
+from harness import methods, numerics, spaces, tracking
 from harness.data import controls
-from harness.data.datasets import Dataset
 from harness.engine import opening
 from harness.engine.engines import Engine, hold_driver_lock, with_progress_lines
 from harness.engine.tasks import Talk, Task
 from harness.errors import InputError
-from harness.evaluation import classifier
+from harness.evaluation import classifier, selecting
 from harness.runs import arms, classifiers, generators, identities
-from harness.runs.arms import Arm
 from harness.settings import Common, Single, load_dataset, print_notes
 from harness.studies.plans import ComparisonPlan as Plan
 from harness.tracking import inputs, local
@@ -39,24 +35,35 @@ class Cell:
     n_real: int
     seed: int
     samples: bool = False
-    filtered: bool = False
-    amount: float | None = None
-    share: float | None = None
-
-    @property
-    def variant(self) -> str:
-        amount = [f"{self.amount:g}x"] if self.amount is not None else []
-        return " ".join([*amount, *([f"share={self.share:g}"] if self.share is not None else [])])
+    selected: str = ""
+    """one of `selecting.WAYS`: which samples are used"""
+    variant: str = ""
+    """of a sweep: 0.5x, share=0.25, batch=enlarged or weight=0.3"""
+    setting: str = ""
+    """one of the plan's `more_classifiers`"""
 
     @property
     def name(self) -> str:
-        kinds = {"samples": self.samples, "filtered": self.filtered, self.variant: bool(self.variant)}
-        return " ".join([self.arm, *(kind for kind, of in kinds.items() if of), f"n={self.n_real} seed={self.seed}"])
+        kinds = ["samples" if self.samples else "", self.selected, self.variant, self.setting]
+        return " ".join([self.arm, *filter(None, kinds), f"n={self.n_real} seed={self.seed}"])
 
     @property
     def source(self) -> "Cell | None":
         """The generator's cell that it waits for, if it is a classifier of samples."""
         return None if self.samples else Cell(self.arm, self.n_real, self.seed, samples=True)
+
+    def config(self, config: classifier.Config) -> classifier.Config:
+        """The comparison's classifier as this cell has it."""
+        changes = settings_of(self.setting) if self.setting else {}
+        name, _, value = self.variant.partition("=")
+        if value:
+            changes["batch" if name == "batch" else f"synthetic_{name}"] = value if name == "batch" else float(value)
+        return dataclasses.replace(config, **changes)
+
+
+def settings_of(text: str) -> dict[str, Any]:
+    """What is other in a classifier such as width=16,augment=True. Raises InputError for what it does not have."""
+    return spaces.fixed_values(classifier.Config, tuple(text.split(",")), "--more-classifiers")
 
 
 Answer = Callable[[Run, str, str | None, bool], None]
@@ -107,11 +114,13 @@ def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, is_who
 
 def check(plan: Plan) -> None:
     """Refuse a plan that cannot be carried out before anything is created."""
-    for name in plan.methods:
-        methods.find(name)
+    for arm in plan.methods:
+        methods.augmented(methods.find(arm).Config(), arm)
     unknown = set(plan.controls) - set(controls.CONTROLS)
     if unknown:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")
+    for setting in plan.more_classifiers:
+        settings_of(setting)
     plan.check()
     if not plan.n_real:
         raise InputError("--n-real needs a number of real images, or several")
@@ -149,7 +158,7 @@ def flat(plan: Plan, hyperparameters: Any) -> dict[str, Any]:
     """The hyperparameters of the classifier and of the plan's methods: `ddpm.steps` …"""
     return {
         f"{part}.{key}": value
-        for part in ("classifier", *plan.methods)
+        for part in dict.fromkeys(["classifier", *(arm.partition("-")[0] for arm in plan.methods)])
         for key, value in dataclasses.asdict(getattr(hyperparameters, part)).items()
     }
 
@@ -160,25 +169,31 @@ def cells_of(plan: Plan) -> dict[str, Cell]:
         cell
         for n_real in plan.n_real
         for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
-        for cell in (
-            *(Cell(arm, n_real, seed) for arm in ("none", *plan.controls)),
-            *(cell for method in plan.methods for cell in _cells_of_generator(plan, method, n_real, seed)),
-        )
+        for arm in ("none", *plan.controls, *plan.methods)
+        for cell in _cells_of(plan, Cell(arm, n_real, seed))
     ]
     return {cell.name: cell for cell in cells}
 
 
-def _cells_of_generator(plan: Plan, method: str, n_real: int, seed: int) -> list[Cell]:
-    """A sweep leaves out what there are too few samples for."""
-    whole = Cell(method, n_real, seed)
-    amounts = [amount for amount in plan.amounts if 1 <= round(amount * n_real) <= plan.num_synthetic]
-    return [
-        Cell(method, n_real, seed, samples=True),
-        whole,
-        *([dataclasses.replace(whole, filtered=True)] if plan.filtered else []),
-        *(dataclasses.replace(whole, amount=amount) for amount in amounts),
-        *(dataclasses.replace(whole, share=share) for share in plan.shares),
+def _cells_of(plan: Plan, whole: Cell) -> Iterator[Cell]:
+    """An arm's cells. A sweep, of generators alone, leaves out what there are too few samples for."""
+    is_generator = whole.arm in plan.methods
+    if is_generator:
+        yield dataclasses.replace(whole, samples=True)
+    selected = [way for way in selecting.WAYS if getattr(plan, way) and (is_generator or whole.arm == "affine")]
+    amounts = [amount for amount in plan.amounts if 1 <= round(amount * whole.n_real) <= plan.num_synthetic]
+    variants = [
+        *(f"{amount:g}x" for amount in amounts),
+        *(f"share={share:g}" for share in plan.shares),
+        *(f"batch={batch}" for batch in plan.batches),
+        *(f"weight={weight:g}" for weight in plan.weights),
     ]
+    for setting in ("", *plan.more_classifiers):
+        arm = dataclasses.replace(whole, setting=setting)
+        yield arm
+        yield from (dataclasses.replace(arm, selected=way) for way in selected)
+        if is_generator:
+            yield from (dataclasses.replace(arm, variant=variant) for variant in variants)
 
 
 def _carry_out_all(
@@ -233,33 +248,22 @@ def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: 
     single, tags = Single(**shared | own, resume="auto", wait=True), {"cell_name": cell.name}
     dataset = load_dataset(single, cell.n_real, cell.seed)
     if cell.samples:
-        config = getattr(hyperparameters, cell.arm)
-        return (
-            generators.get_or_run_generator(cell.arm, config, single, dataset, parent, accelerator, tags=tags).run or ""
-        )
-    config = hyperparameters.classifier
-    if cell.share is not None:
-        config = dataclasses.replace(config, synthetic_share=cell.share)
-    arm = _arm(plan, config, cell, single, dataset, samples, accelerator)
-    run, _ = classifiers.get_or_run_classifier(arm, config, single, dataset, parent, accelerator, tags=tags)
+        method = cell.arm.partition("-")[0]
+        config = methods.augmented(getattr(hyperparameters, method), cell.arm)
+        arm = generators.get_or_run_generator(method, config, single, dataset, parent, accelerator, tags=tags)
+        return arm.run or ""
+    if samples:
+        arm = dataclasses.replace(arms.generator_arm(samples, plan.tracking_uri), variant=cell.variant)
+    else:
+        arm = arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
+    if cell.selected:
+        arm = classifiers.select_samples(
+            cell.selected, arm, hyperparameters.classifier, single, dataset, accelerator
+        )  # fmt: skip
+    if cell.variant.endswith("x") and arm.samples is not None:
+        arm = dataclasses.replace(arm, samples=arm.samples[: round(float(cell.variant[:-1]) * cell.n_real)])
+    run, _ = classifiers.get_or_run_classifier(
+        arm, cell.config(hyperparameters.classifier), single, dataset, parent, accelerator, tags=tags,
+        setting=cell.setting,
+    )  # fmt: skip
     return run
-
-
-def _arm(
-    plan: Plan,
-    config: classifier.Config,
-    cell: Cell,
-    single: Single,
-    dataset: Dataset,
-    samples: str | None,
-    accelerator: Accelerator,
-) -> Arm:
-    """What a classifier's cell adds to the real images."""
-    if not samples:
-        return arms.control_arm(cell.arm, dataset, plan.num_synthetic, cell.seed)
-    arm = dataclasses.replace(arms.generator_arm(samples, plan.tracking_uri), variant=cell.variant)
-    if cell.filtered:
-        return classifiers.filter_samples(arm, config, single, dataset, accelerator)
-    if cell.amount is not None and arm.samples is not None:
-        return dataclasses.replace(arm, samples=arm.samples[: round(cell.amount * cell.n_real)])
-    return arm

@@ -22,7 +22,7 @@ class ComparisonPlan(WorkerSettings):
     """What is compared."""
 
     methods: tuple[str, ...] = tuple(methods.names())
-    """generators, a file in harness/methods each"""
+    """generators, a file in harness/methods each; ddpm-moved is the DDPM with --ddpm.augment moved, and so on"""
     controls: tuple[str, ...] = controls.CONTROLS
     """arms that no generator made"""
     seeds: Count = 5
@@ -32,7 +32,17 @@ class ComparisonPlan(WorkerSettings):
     n_real: tuple[Count, ...] = (1000,)
     """numbers of real training images"""
     filtered: bool = False
-    """whether each generator has a second arm: the samples that a classifier of the same real images agrees with"""
+    """whether each generator, and affine, has a second arm: the samples with which a classifier of the same real
+    images, under fresh moves, agrees"""
+    targeted: bool = False
+    """likewise: the samples that are near to the real images which such a classifier learns late"""
+    more_classifiers: tuple[str, ...] = ()
+    """classifiers that every arm has beside --classifier, each by what is other: augment=True, or
+    width=16,steps=2000"""
+    batches: tuple[Literal["enlarged", "replaced"], ...] = ()
+    """sweep: how the generators' images come into a batch, beside --classifier.batch"""
+    weights: tuple[Share, ...] = ()
+    """sweep: the synthetic images' weights in the loss"""
     amounts: tuple[Positive, ...] = ()
     """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
     shares: tuple[Share, ...] = ()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from harness.data import moves
 from harness.data.datasets import Images, to_float
 from harness.errors import InputError
 from harness.seeding import Draws, generator, permutation
@@ -30,6 +31,8 @@ class Batch:
     images: Tensor
     labels: Tensor
     draws: Draws
+    sources: Tensor
+    """int64 [n]: which of the sets of images each is from"""
     num_parts: int = 1
     """parts whose gradients are accumulated one after the other"""
 
@@ -39,7 +42,7 @@ class Batch:
         for start in range(0, len(self.labels), size):
             part, first = slice(start, start + size), self.draws.share.start + start
             draws = replace(self.draws, share=slice(first, first + size))
-            yield Batch(self.images[part], self.labels[part], draws)
+            yield Batch(self.images[part], self.labels[part], draws, self.sources[part])
 
 
 class Trainable(Protocol):
@@ -54,14 +57,21 @@ class Batches:
     """Batches as a pure function of (seed, step): no loader, no state.
 
     `sources` are sets with the number of images that each gives to every global batch. A set is passed
-    over in a fresh random order per epoch; a batch may straddle two epochs.
+    over in a fresh random order per epoch; a batch may straddle two epochs. With a `replacement` each image
+    becomes, with its probability, one of that set with the same label. `moved` images are under fresh small moves.
 
     Raises InputError for an empty set and for a global batch that the processes and the parts in which they
     accumulate it cannot share equally.
     """
 
     def __init__(
-        self, *sources: tuple[Images, int], seed: int, accelerator: Accelerator | None = None, accumulate: int = 1
+        self,
+        *sources: tuple[Images, int],
+        seed: int,
+        accelerator: Accelerator | None = None,
+        accumulate: int = 1,
+        replacement: tuple[Images, float] | None = None,
+        moved: bool = False,
     ) -> None:
         rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         self.size, self.accumulate = sum(count for _, count in sources), accumulate
@@ -75,11 +85,13 @@ class Batches:
         self.seed = seed
         self.device = accelerator.device if accelerator else torch.device("cpu")
         self.sources = [(source.to(self.device), count) for source, count in sources if count]
+        self.replacement = replacement and ByLabel(replacement[0].to(self.device), replacement[1])
+        self.moved = moved
         share = self.size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
 
     def __getitem__(self, step: int) -> Batch:
-        images, labels, start = [], [], 0
+        images, labels, places, start = [], [], [], 0
         for place, (source, count) in enumerate(self.sources):
             # The global batch is source after source; only what lies in the share is gathered.
             indices = positions(len(source), count, self.seed, place, step)
@@ -87,9 +99,35 @@ class Batches:
             mine = indices[first:last].to(self.device)
             images.append(source.images[mine])
             labels.append(source.labels[mine])
+            places.append(torch.full_like(mine, place))
             start += count
         draws = Draws(self.seed, "train", step, self.size, self.share, self.device, self.device)
-        return Batch(to_float(torch.cat(images)), torch.cat(labels), draws, self.accumulate)
+        batch = Batch(torch.cat(images), torch.cat(labels), draws, torch.cat(places), self.accumulate)
+        if self.replacement:
+            batch = self.replacement.replace_some(batch)
+        whole = to_float(batch.images)
+        if self.moved:
+            whole = moves.move_images(whole, draws.uniform("moves", moves.num_numbers(whole.shape[1])))
+        return replace(batch, images=whole)
+
+
+class ByLabel:
+    """A set of images from which those with a label are drawn."""
+
+    def __init__(self, images: Images, probability: float) -> None:
+        self.images, self.probability = images, probability
+        self.order, self.counts = images.labels.argsort(stable=True), torch.bincount(images.labels)
+
+    def replace_some(self, batch: Batch) -> Batch:
+        """Each image of a batch becomes, with the probability, one of the set with its label, where there is one."""
+        labels = batch.labels.clamp(max=len(self.counts) - 1)
+        counts, ends = self.counts[labels], self.counts.cumsum(0)[labels]
+        due = batch.draws.uniform("replacement") < self.probability
+        due &= (counts > 0) & (labels == batch.labels)
+        place = ends - counts + (batch.draws.uniform("replacing image") * counts).long().clamp(max=counts - 1)
+        chosen = self.images.images[self.order[place.clamp(min=0)]]
+        images = torch.where(due[:, None, None, None], chosen, batch.images)
+        return replace(batch, images=images, sources=batch.sources.masked_fill(due, 1))
 
 
 def positions(num_images: int, count: int, seed: int, source: int, step: int) -> Tensor:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.bounds import Count, Folds, ImageSize, Natural, Seconds, Width
+from harness.bounds import Count, Folds, ImageSize, Imbalance, Natural, Seconds, Width
 
 if TYPE_CHECKING:
     from harness.data.datasets import Dataset
@@ -23,6 +23,9 @@ class Data:
     """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
+    imbalance: Imbalance | None = None
+    """how many times as many real images the first class has as the last one: a long tail, the classes between fall
+    geometrically"""
     folds: Folds | None = None
     """cross-validation inside the n_real images, to choose without any others: seeds 0 … FOLDS - 1 are the folds of one
     set of real images, the next ones of another; a fold is the validation split, no test image is read"""
@@ -32,7 +35,7 @@ class Data:
         """What runs call the data set; of a folder the training images are read."""
         from harness.data import datasets
 
-        return datasets.name_of(self.dataset, self.image_size)
+        return datasets.title(datasets.name_of(self.dataset, self.image_size), self.imbalance)
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class Single(Common):
 def load_dataset(common: Common, n_real: int | None, seed: int) -> Dataset:
     from harness.data import datasets
 
-    with_test = getattr(common, "test", True)
-    return datasets.load(common.dataset, common.data_root, n_real, seed, with_test, common.image_size, common.folds)
+    with_test, data = getattr(common, "test", True), (common.dataset, common.data_root)
+    return datasets.load(*data, n_real, seed, with_test, common.image_size, common.folds, common.imbalance)
 
 
 def print_notes(dataset: Dataset) -> None:

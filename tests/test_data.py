@@ -197,3 +197,19 @@ def test_folds_share_one_sets_images_and_hold_each_class_out_in_turn() -> None:
     assert rows(datasets.load("digits", n_real=103, seed=0, folds=5).validation) != rows(parts[0].validation)
     with pytest.raises(InputError, match="cannot make 50 folds"):
         datasets.load("digits", n_real=10, seed=3, folds=50)
+
+
+def test_the_classes_of_a_long_tail_fall_geometrically() -> None:
+    tail, whole = (datasets.load("digits", n_real=300, seed=2, imbalance=of) for of in (30, None))
+    counts = torch.bincount(tail.real.labels).tolist()
+    assert sum(counts) == 300
+    assert counts[0] / counts[-1] == pytest.approx(30, rel=0.25)  # whole images
+    expected = [300 * 30 ** (-label / 9) / sum(30 ** (-other / 9) for other in range(10)) for label in range(10)]
+    assert counts[1:] == [int(count) for count in expected[1:]]
+    assert tail.title == "digits-imbalance-30"
+    assert tail.test.digest == whole.test.digest
+    assert tail.validation.digest == whole.validation.digest
+    again = datasets.load("digits", n_real=300, seed=2, imbalance=30)
+    assert again.real.digest == tail.real.digest
+    with pytest.raises(InputError, match="--imbalance 30 needs 327 images of a class, 0 has 130"):
+        datasets.load("digits", n_real=1000, imbalance=30)

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from accelerate import Accelerator
 
-from harness.data import datasets
+from harness.data import controls, datasets
 from harness.data.datasets import Images
 from harness.evaluation import classifier, quality, selecting
 
@@ -51,3 +51,14 @@ def test_a_class_without_a_real_image_gets_no_company() -> None:
     chosen = selecting.targeted(few.real, DIGITS.test, few.image_shape, CONFIG, 0, Accelerator(cpu=True))
     assert not chosen[DIGITS.test.labels == 4].any()
     assert chosen[DIGITS.test.labels != 4].any()
+
+
+def test_a_rare_class_is_made_as_large_as_the_largest() -> None:
+    tail = datasets.load("digits", n_real=200, imbalance=20)
+    counts = torch.bincount(tail.real.labels)
+    samples = controls.make_control("duplicate", tail.real, 1500, 0)
+    chosen = selecting.levelled(tail.real, samples, tail.image_shape, CONFIG, 0, Accelerator(cpu=True))
+    assert (counts + torch.bincount(samples[chosen].labels, minlength=10)).tolist() == [int(counts.max())] * 10
+    few = samples[:50]  # five of each class, fewer than most lack
+    chosen = selecting.levelled(tail.real, few, tail.image_shape, CONFIG, 0, Accelerator(cpu=True))
+    assert torch.bincount(few[chosen].labels, minlength=10).tolist() == (counts.max() - counts).clamp(max=5).tolist()

@@ -20,14 +20,14 @@ CONTROLS = ("duplicate", "affine", "noise")
 
 
 def make_control(name: str, real: Images, num_images: int, seed: int) -> Images:
-    """`num_images` images made from `real` alone: repeated, moved by small affine maps, or with noise added.
+    """`num_images` images made from `real` alone, equally many of each class that it has: repeated, moved by small
+    affine maps, or with noise added.
 
     Raises InputError for an unknown name.
     """
     if name not in CONTROLS:
         raise InputError(f"unknown control {name!r}; known are {', '.join(CONTROLS)}")
-    order = stratified_order(real.labels, seed, "control")
-    repeated = real[order.repeat(math.ceil(num_images / len(real)))[:num_images]]
+    repeated = real[_by_class(real.labels, num_images, seed)]
     if name == "duplicate":
         return repeated
     change = _affine if name == "affine" else _noise
@@ -36,6 +36,14 @@ def make_control(name: str, real: Images, num_images: int, seed: int) -> Images:
         for index, part in enumerate(repeated.images.split(1000))
     ]
     return Images(torch.cat(chunks), repeated.labels)
+
+
+def _by_class(labels: Tensor, num_images: int, seed: int) -> Tensor:
+    """Places of `num_images` images, int64: the classes in turn, as in a generator's set, each passed over in order."""
+    order = stratified_order(labels, seed, "control")
+    members = [order[labels[order] == label] for label in labels.unique()]
+    turns = math.ceil(num_images / len(members))
+    return torch.stack([own.repeat(math.ceil(turns / len(own)))[:turns] for own in members], 1).flatten()[:num_images]
 
 
 def _affine(images: Tensor, draw: np.random.Generator) -> Tensor:

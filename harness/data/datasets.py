@@ -124,6 +124,12 @@ class Dataset:
     test: Images
     notes: tuple[str, ...] = ()
     """what a user must know of the images, a sentence each: files that were not read, images that are there twice"""
+    imbalance: float | None = None
+    """how many times as many of `real` are of the first class as of the last one, where that was asked for"""
+
+    @property
+    def title(self) -> str:
+        return title(self.name, self.imbalance)
 
     @property
     def num_classes(self) -> int:
@@ -157,6 +163,7 @@ def load(
     with_test: bool = True,
     image_size: int | None = None,
     folds: int | None = None,
+    imbalance: float | None = None,
 ) -> Dataset:
     """Read a data set and split it, stratified by class.
 
@@ -172,10 +179,14 @@ def load(
     With `folds` one fold of the n_real images of seed `seed // folds`, the one with number `seed % folds`, is the
     validation split, the others are `real`, and `test` is empty.
 
+    With `imbalance` the sizes of the classes in `real` fall geometrically from the first to the last (Cui et al. 2019,
+    arXiv:1901.05555, section 5.1), n_real in all.
+
     Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
     """
     if folds:
-        return _fold(load(name, root, n_real, seed // folds, False, image_size), folds, seed % folds)
+        whole = load(name, root, n_real, seed // folds, False, image_size, imbalance=imbalance)
+        return _fold(whole, folds, seed % folds)
     if image_size is not None and not name.startswith(FOLDER):
         raise InputError(f"--image-size is for folder:PATH; the images of {name} have a size of their own")
     if name == "digits":
@@ -197,15 +208,39 @@ def load(
         )
     order = split_order(train.labels, seed)
     num_validation = min(num_validation, len(train) - n_real)
+    chosen = order[:n_real]
+    if imbalance:
+        chosen = _long_tail(train.labels, order[: len(order) - num_validation], n_real, imbalance, source)
     return Dataset(
         name=source.name,
         classes=source.classes,
         train=train,
-        real=train[order[:n_real]],
+        real=train[chosen],
         validation=train[order[len(train) - num_validation :]] if own is None else own,
         test=source.test if with_test else source.test[:0],
         notes=source.notes,
+        imbalance=imbalance,
     )
+
+
+def _long_tail(labels: Tensor, order: Tensor, n_real: int, imbalance: float, source: Source) -> Tensor:
+    """The first of each class in `order`, as many as its place in the tail says, at least one; int64 [n_real]."""
+    shares = torch.logspace(0, -1, len(source.classes), base=imbalance, dtype=torch.float64)
+    sizes = (n_real * shares / shares.sum()).long().clamp(min=1)
+    sizes[0] += n_real - sizes.sum()
+    rank = torch.empty_like(order)
+    for label, size in enumerate(sizes.tolist()):
+        members = labels[order] == label
+        if int(members.sum()) < size:
+            most = f"{source.classes[label]} has {int(members.sum())}"
+            raise InputError(f"--imbalance {imbalance:g} needs {size} images of a class, {most}; give a lower --n-real")
+        rank[members] = torch.arange(int(members.sum()))
+    return order[rank < sizes[labels[order]]]
+
+
+def title(name: str, imbalance: float | None) -> str:
+    """What tables call a data set: its name, and the imbalance of its classes where one was asked for."""
+    return name if imbalance is None else f"{name}-imbalance-{imbalance:g}"
 
 
 def _fold(dataset: Dataset, folds: int, number: int) -> Dataset:

@@ -54,6 +54,8 @@ class Config:
     """convolutions in each of its three stages, after the one that halves the side"""
     augment: bool = False
     """whether every image is under a fresh small move at each step"""
+    class_weights: bool = False
+    """whether an image's loss is divided by how many real images its class has, as a share of the mean"""
     label_smoothing: Share = 0.0
     """share of a label that is spread over all classes (arXiv:1512.00567, section 7)"""
     batch_norm: bool = False
@@ -71,11 +73,14 @@ class Classifier(nn.Module):
     Digits need no more than two convolutions and a hidden layer; images in colour have a small residual network.
     """
 
+    class_weights: Tensor | None
+
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
         self.config = config = with_size(config, shape)
         self.body, outputs = _residual(config, shape) if config.width else _plain(config, shape)
         self.output = nn.Linear(outputs, shape.num_classes)
+        self.register_buffer("class_weights", None, persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
         """What the last layer sees, [n, features]: the judge's feature space."""
@@ -121,9 +126,8 @@ class Classifier(nn.Module):
 
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         smoothing, weight = self.config.label_smoothing, self.config.synthetic_weight
-        losses = F.cross_entropy(
-            self.wrapped[0](batch.images), batch.labels, label_smoothing=smoothing, reduction="none"
-        )
+        logits = self.wrapped[0](batch.images)
+        losses = F.cross_entropy(logits, batch.labels, self.class_weights, reduction="none", label_smoothing=smoothing)
         loss = (losses.where(batch.sources == 0, weight * losses) if weight != 1 else losses).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -226,13 +230,16 @@ def build_classifier(config: Config, shape: ImageShape, seed: int, initialisatio
 
 
 class Classifiers(nn.Module):
-    """`config.initialisations` classifiers, trained side by side on the same batches."""
+    """`config.initialisations` classifiers, trained side by side on the same batches of `real` images and others."""
 
-    def __init__(self, config: Config, shape: ImageShape, seed: int) -> None:
+    def __init__(self, config: Config, real: Images, num_classes: int, seed: int) -> None:
         super().__init__()
+        shape, counts = ImageShape(*real.shape, num_classes), torch.bincount(real.labels, minlength=num_classes)
         numbers = range(config.initialisations)
         self.members = nn.ModuleList([build_classifier(config, shape, seed, number) for number in numbers])
         self.config = next(iter(self)).config
+        for member in self:
+            member.class_weights = counts.sum() / (num_classes * counts.clamp(min=1)) if config.class_weights else None
 
     def __iter__(self) -> Iterator[Classifier]:
         return (cast(Classifier, member) for member in self.members)

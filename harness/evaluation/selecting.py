@@ -57,6 +57,21 @@ def targeted(
     return launch.broadcast_from_main(chosen, accelerator)
 
 
+def levelled(
+    real: Images, samples: Images, shape: ImageShape, config: classifier.Config, seed: int, accelerator: Accelerator
+) -> Tensor:
+    """The first samples of each label, bool [n], that with the real ones are as many as the largest class has.
+
+    Of `duplicate` that is oversampling. Where the classes are equally large none is left.
+    """
+    counts = torch.bincount(real.labels, minlength=shape.num_classes)
+    rank = torch.empty_like(samples.labels)
+    for label in samples.labels.unique():
+        members = samples.labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    return rank < (counts.max() - counts)[samples.labels]
+
+
 @torch.inference_mode()
 def _probabilities(model: classifier.Classifier, images: Images, chunk: int = 2000) -> Tensor:
     """What a classifier gives each image's own label, [n] in 0 … 1."""
@@ -65,5 +80,5 @@ def _probabilities(model: classifier.Classifier, images: Images, chunk: int = 20
     return torch.cat(parts).gather(1, images.labels.cpu()[:, None])[:, 0]
 
 
-WAYS = {"filtered": filtered, "targeted": targeted}
+WAYS = {"filtered": filtered, "targeted": targeted, "levelled": levelled}
 """By the end of an arm's name."""

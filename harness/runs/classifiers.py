@@ -78,7 +78,7 @@ def run_classifier(
             f"give a generator's run on {dataset.name}"
         )
     cell = identities.classifier_identity(arm, config, settings, dataset, accelerator)
-    model = classifier.Classifiers(config, dataset.image_shape, settings.seed)
+    model = classifier.Classifiers(config, dataset.real, dataset.num_classes, settings.seed)
     title = f"{arm.title} {setting}".strip()
     with tracking.run(
         experiment,
@@ -160,6 +160,8 @@ def _score(model: Classifiers, dataset: Dataset, run: Run, step: int, accelerato
             if split == "test":
                 recalls = (matrix.diagonal() / matrix.sum(1)).tolist()
                 scores |= {f"test/recall_class_{label}": recall for label, recall in enumerate(recalls)}
+                if dataset.imbalance:
+                    scores["test/recall_rare"] = statistics.fmean(recalls[-(len(recalls) // 3) :])
                 _log_right(run, (torch.stack(predicted) == images.labels).sum(0))
     run.metrics(scores, step)
     return scores

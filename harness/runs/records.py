@@ -22,7 +22,7 @@ def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict
     return {
         "kind": kind,
         "method": method,
-        "dataset": dataset.name,
+        "dataset": dataset.title,
         "n_real": len(dataset.real),
         "seed": seed,
         "cell": cell,
@@ -36,7 +36,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
     compiler = accelerator.state.dynamo_plugin
     return {
         **dataclasses.asdict(config),
-        "dataset": dataset.name,
+        "dataset": dataset.title,
         "classes": ", ".join(dataset.classes),
         "image_shape": "x".join(map(str, dataset.train.shape)),
         "n_real": len(dataset.real),

@@ -78,10 +78,10 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
     """Train every generator and every arm's classifier that the comparison does not have yet, and have it answer."""
     check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
-    dataset = load_dataset(plan, None, seed=0)
+    dataset = load_dataset(plan, min(plan.n_real), seed=0)
     print_notes(dataset)
     identity = identities.digest(
-        plan.name, dataset.name, plan.num_synthetic, *dataset.contents, *identities.scoring_identity(plan)
+        plan.name, dataset.title, plan.num_synthetic, *dataset.contents, *identities.scoring_identity(plan)
     )
     params = {"dataset": plan.data_name, "num_synthetic": plan.num_synthetic, **flat(plan, hyperparameters)}
     with opening.open_engine(plan) as workers, hold_driver_lock(f"comparison {plan.name} {identity[:8]}"):
@@ -180,7 +180,11 @@ def _cells_of(plan: Plan, whole: Cell) -> Iterator[Cell]:
     is_generator = whole.arm in plan.methods
     if is_generator:
         yield dataclasses.replace(whole, samples=True)
-    selected = [way for way in selecting.WAYS if getattr(plan, way) and (is_generator or whole.arm == "affine")]
+    selected = [
+        way
+        for way in selecting.WAYS
+        if getattr(plan, way) and (is_generator or whole.arm == "affine" or (way == "levelled" and whole.arm != "none"))
+    ]
     amounts = [amount for amount in plan.amounts if 1 <= round(amount * whole.n_real) <= plan.num_synthetic]
     variants = [
         *(f"{amount:g}x" for amount in amounts),
@@ -262,8 +266,13 @@ def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: 
         )  # fmt: skip
     if cell.variant.endswith("x") and arm.samples is not None:
         arm = dataclasses.replace(arm, samples=arm.samples[: round(float(cell.variant[:-1]) * cell.n_real)])
+    config = cell.config(hyperparameters.classifier)
+    if cell.selected == "levelled" and arm.samples is not None:  # a batch has all classes equally
+        config = dataclasses.replace(
+            config, synthetic_share=1 - len(dataset.real) / (len(dataset.real) + len(arm.samples))
+        )
     run, _ = classifiers.get_or_run_classifier(
-        arm, cell.config(hyperparameters.classifier), single, dataset, parent, accelerator, tags=tags,
+        arm, config, single, dataset, parent, accelerator, tags=tags,
         setting=cell.setting,
     )  # fmt: skip
     return run

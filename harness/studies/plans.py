@@ -36,6 +36,8 @@ class ComparisonPlan(WorkerSettings):
     images, under fresh moves, agrees"""
     targeted: bool = False
     """likewise: the samples that are near to the real images which such a classifier learns late"""
+    levelled: bool = False
+    """likewise, and each control: as many samples as make a rare class as large as the largest one"""
     more_classifiers: tuple[str, ...] = ()
     """classifiers that every arm has beside --classifier, each by what is other: augment=True, or
     width=16,steps=2000"""

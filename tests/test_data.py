@@ -128,6 +128,20 @@ def test_idx_files_are_read(idx: Path) -> None:
     assert len(kmnist.test) == 40
 
 
+def test_a_package_of_the_system_is_read_where_no_folder_is_named(idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HARNESS_DATA_ROOT", raising=False)
+    expected = datasets.load("kmnist", str(idx.parent.parent), n_real=50)
+    packaged = idx.parent.parent / "packages" / "kmnist"
+    packaged.mkdir(parents=True)
+    for file in idx.iterdir():
+        (packaged / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    monkeypatch.setattr(datasets, "PACKAGED", packaged.parent)
+    assert datasets.load("kmnist", n_real=50).real.digest == expected.real.digest
+    (packaged / "t10k-labels-idx1-ubyte.gz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="t10k-labels-idx1-ubyte.gz is damaged"):
+        datasets.load("kmnist", n_real=50)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

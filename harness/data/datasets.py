@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,6 +31,15 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+FASHION_FILES = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+CHECKSUMS = {"mnist": MNIST_FILES, "fashion-mnist": FASHION_FILES}
+PACKAGED = Path("/usr/share/datasets")
+"""Where Debian's packages put data sets: dataset-fashion-mnist four gzipped files in fashion-mnist/."""
 IDX_DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 DATASETS = ("digits", *IDX_DATASETS)
 NAMES = {
@@ -388,17 +398,21 @@ def _safe_name(path: Path, train: Images, seen: Seen) -> str:
 
 
 def _idx(name: str, root: str | None, with_test: bool) -> Source:
-    """MNIST and its kin, where their files are missing downloaded by torchvision."""
-    root = root or os.environ.get("HARNESS_DATA_ROOT")
-    if not root:
-        raise InputError(f"{name} needs a folder for its files: give --data-root or set HARNESS_DATA_ROOT")
-    raw = Path(root).expanduser() / IDX_DATASETS[name] / "raw"
-    if not all((raw / file).is_file() for file in MNIST_FILES):
-        _download(name, str(Path(root).expanduser()), raw)
-    known = MNIST_FILES if name == "mnist" else {}
+    """MNIST and its kin: of the data folder or a package of the system, else downloaded by torchvision."""
+    root, packaged, ending = root or os.environ.get("HARNESS_DATA_ROOT"), PACKAGED / name, ""
+    folder = Path(root).expanduser() / IDX_DATASETS[name] / "raw" if root else packaged
+    if not all((folder / file).is_file() for file in MNIST_FILES):
+        if all((packaged / f"{file}.gz").is_file() for file in MNIST_FILES):
+            folder, ending = packaged, ".gz"
+        elif not root:
+            raise InputError(f"{name} needs a folder for its files: give --data-root or set HARNESS_DATA_ROOT")
+        else:
+            _download(name, str(Path(root).expanduser()), folder)
+    known = CHECKSUMS.get(name, {})
 
     def part(prefix: str) -> Images:
-        images, labels = (_read_idx(raw / file, known.get(file)) for file in MNIST_FILES if file.startswith(prefix))
+        files = [file for file in MNIST_FILES if file.startswith(prefix)]
+        images, labels = (_read_idx(folder / f"{file}{ending}", known.get(file)) for file in files)
         return Images(images.unsqueeze(1), labels.long())
 
     train = part("train")
@@ -423,7 +437,10 @@ def _read_idx(path: Path, md5: str | None) -> Tensor:
 
     Raises InputError where its magic number, length or (where known) content is not that of the published one.
     """
-    content = path.read_bytes()
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}; fetch the file again") from error
     num_dims = 3 if "images" in path.name else 1
     magic = 0x0800 + num_dims  # idx: unsigned bytes, number of dimensions
     header = 4 + 4 * num_dims

@@ -138,7 +138,7 @@ def test_a_package_of_the_system_is_read_where_no_folder_is_named(idx: Path, mon
     monkeypatch.setattr(datasets, "PACKAGED", packaged.parent)
     assert datasets.load("kmnist", n_real=50).real.digest == expected.real.digest
     (packaged / "t10k-labels-idx1-ubyte.gz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="t10k-labels-idx1-ubyte.gz is damaged"):
+    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):
         datasets.load("kmnist", n_real=50)
 
 

@@ -195,6 +195,26 @@ def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str, 
     assert parent not in said
 
 
+def test_a_second_judge_sees_the_same_sample_sets(
+    comparison: tuple[str, str], uri: str, forked: Launch, place: Path
+) -> None:
+    parent, _ = comparison
+    done = forked("second_judge.py", "--comparison", parent, "--judge-steps", "40", "--out", "second.csv")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(place / "second.csv")
+    assert table.groupby("figure")["arm"].apply(sorted).tolist() == [["ddpm", "gan", "vae"]] * 6
+    fid = table[table["figure"] == "fid"].set_index("run_id")
+    for run, row in fid.iterrows():
+        assert row["first"] == pytest.approx(
+            tracking.client(uri).get_run(run).data.metrics["test/quality/fid"], rel=1e-5
+        )
+        assert row["second"] > 0
+        assert row["second"] != row["first"]
+    assert re.search(r"fid \| +3 \| +-?[01]\.\d\d", done.stdout), done.stdout
+    refused = forked("second_judge.py", "--comparison", "0" * 32)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+
+
 @pytest.mark.usefixtures("comparison")
 def test_mlflows_pages_show_a_comparison(uri: str, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""

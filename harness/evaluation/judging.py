@@ -53,14 +53,14 @@ def judge_key(dataset: Dataset, config: classifier.Config) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
-def train_judge(dataset: Dataset, config: classifier.Config) -> Classifier:
+def train_judge(dataset: Dataset, config: classifier.Config, seed: int = JUDGE_SEED) -> Classifier:
     """The judge of a data set: a classifier trained on all training images; it never sees the test split.
 
     By this process alone, so that its weights do not depend on how many there are.
     """
-    model = classifier.build_classifier(config, dataset.image_shape, JUDGE_SEED)
+    model = classifier.build_classifier(config, dataset.image_shape, seed)
     model.prepare(None)
-    batches = classifier.batches_of(config, dataset.train, None, JUDGE_SEED)
+    batches = classifier.batches_of(config, dataset.train, None, seed)
     for _ in with_progress_bar(train(model, batches, config.steps), "judge", config.steps, batches.size):
         pass
     return model.eval()

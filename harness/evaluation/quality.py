@@ -81,7 +81,7 @@ def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: 
     if len(samples) < MINIMUM:
         raise InputError(f"quality is measured of {MINIMUM} samples and more, not of {len(samples)}")
     reference, floor = reference_and_floor(dataset, seed)
-    chosen = samples[stratified_order(samples.labels, seed, "quality")[: len(reference)]]
+    chosen = as_many(samples, reference, seed)
     found = memorisation(samples[stratified_order(samples.labels, seed, "copies")], dataset.real, dataset.test)
     recognised = classifier.predict(judge, floor.images) == floor.labels
     return {
@@ -92,6 +92,11 @@ def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: 
         "test/quality/copy_p": found.p,
         "test/quality/copy_odds": found.odds,
     }
+
+
+def as_many(samples: Images, reference: Images, seed: int) -> Images:
+    """As many of the samples as the reference has images, the classes in their shares."""
+    return samples[stratified_order(samples.labels, seed, "quality")[: len(reference)]]
 
 
 def reference_and_floor(dataset: Dataset, seed: int) -> tuple[Images, Images]:

@@ -1,0 +1,90 @@
+"""Does the order of the generators depend on whose features tell it? A judge of another shape and seed looks again.
+
+    python experiments/second_judge.py --comparison RUN --dataset mnist
+
+RUN is a comparison's run id, with its --dataset. The second judge is a residual network where the store's is not, and
+two convolutions where it is. It prints Spearman's correlation of the two judges' figures over the generators' sample
+sets, a row per figure, and writes all figures as CSV. About 4 min for MNIST on one core, and 10 s for each sample set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis import statistics
+from analysis.tables import Table, with_interval
+from harness import cli, tracking
+from harness.bounds import Natural
+from harness.errors import InputError
+from harness.evaluation import judging, quality
+from harness.runs import arms
+from harness.settings import Single, load_dataset
+
+WIDTH = 16
+"""Channels of the second judge where the first has two convolutions."""
+FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True)
+class Settings(Single):
+    """Whose samples."""
+
+    comparison: str | None = None
+    """run id of the comparison"""
+    judge_seed: Natural = 1
+    """seed of the second judge's weights and of its order of images"""
+    out: Path = Path("outputs/tables/second_judge.csv")
+    """file for the figures"""
+
+
+def main(settings: Settings = Settings()) -> None:
+    """Have another judge measure a comparison's sample sets, and compare the orders."""
+    if not settings.comparison:
+        raise InputError("give --comparison, the run id that experiments/compare.py prints")
+    if settings.out.suffix != ".csv":
+        raise InputError(f"--out {settings.out} must end in .csv")
+    import pandas as pd
+
+    of_comparison = f"tags.mlflow.parentRunId = '{settings.comparison}' and tags.kind = 'generator'"
+    found = tracking.read_runs(of_comparison, tracking_uri=settings.tracking_uri)
+    found = found[found["status"] == "FINISHED"] if len(found) else found
+    if found.empty:
+        raise InputError(f"run {settings.comparison} is no comparison with a finished generator in this store")
+    table = pd.DataFrame(rows(settings, found.to_dict("records")))
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(settings.out, index=False, float_format="%.6g", lineterminator="\n")
+    correlations = [
+        [name, str(len(of)), with_interval(*statistics.rank_correlation(of["first"], of["second"]))]
+        for name, of in table.groupby("figure", sort=False)
+    ]
+    print(Table(("figure", "sample sets", "rank correlation of the two judges"), correlations).markdown())
+
+
+def rows(settings: Settings, generators: list[dict]) -> Iterator[dict[str, object]]:
+    """A row per sample set and figure: the store's, and the second judge's."""
+    dataset = load_dataset(settings, None, settings.seed)
+    first = judging.judge_config(dataset, settings.judge_steps, settings.judge_width)
+    config = judging.judge_config(dataset, settings.judge_steps, 0 if first.width else WIDTH)
+    judge = judging.train_judge(dataset, config, settings.judge_seed)
+    for run in generators:
+        samples = arms.generator_arm(run["run_id"], settings.tracking_uri).samples
+        assert samples is not None
+        reference, _ = quality.reference_and_floor(dataset, int(run["tags.seed"]))
+        seen = quality.compare_to_reference(
+            judge, quality.as_many(samples, reference, int(run["tags.seed"])), reference
+        )
+        cell = {
+            "arm": run["params.arm"],
+            "n_real": run["tags.n_real"],
+            "seed": run["tags.seed"],
+            "run_id": run["run_id"],
+        }
+        for name in FIGURES:
+            known = run[f"metrics.test/quality/{name}"]
+            yield cell | {"figure": name, "first": known, "second": seen[name]}
+
+
+if __name__ == "__main__":
+    cli.main(main)

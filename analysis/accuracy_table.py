@@ -49,13 +49,13 @@ def main(
     """
     folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
-    paths = pages.show(sections(runs.comparison_cells(parent, tracking_uri)), out, "", json)
+    paths = pages.show(pages.each_setting(sections, runs.comparison_cells(parent, tracking_uri)), out, "", json)
     tracking.log_files(parent, paths, "tables", tracking_uri)
 
 
 def write(cells: pd.DataFrame, out: Path) -> list[Path]:
     """Write accuracy_table.md, .csv, .tex and .png of `runs.finished_cells` into a folder; their paths."""
-    return pages.write(sections(cells), out, "")
+    return pages.write(pages.each_setting(sections, cells), out, "")
 
 
 def sections(cells: pd.DataFrame) -> Iterator[Section]:
@@ -73,7 +73,9 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 
 
 def pairs(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that have a partner: one of arm `none` with the same n_real and seed (`none` is its own).
+    """The cells (of one setting) that have a partner: one of arm `none` with the same n_real and seed.
+
+    `none` is its own.
 
     Adds `baseline_run_id`, the partner's, `baseline_percent`, `augmented_percent` (accuracy of the partner and of the
     cell) and `gain_points`, their difference in percentage points.

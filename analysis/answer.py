@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from analysis import accuracy_table, low_data, marks, runs
+from analysis import accuracy_table, low_data, marks, on_top, pages, runs
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import pd
 from harness import tracking
@@ -20,6 +20,11 @@ FIGURES = {
     "test/gain_low": "gain_low_points",
     "test/gain_high": "gain_high_points",
     "test/p_holm": "p_holm",
+}
+ON_TOP = {
+    "test/gain_on_top": "on_top_points",
+    "test/gain_on_top_low": "on_top_low_points",
+    "test/gain_on_top_high": "on_top_high_points",
 }
 SHORT = ("n_real", "method", "n", "accuracy, %", "gain, points", "p (Holm)", "training, s")
 """The columns of the description, which has room for few."""
@@ -31,19 +36,47 @@ def log(run: tracking.Run, comparison: str, tracking_uri: str | None, is_whole: 
     Raises InputError where none has finished, or the store is away.
     """
     cells = runs.whole_arms(runs.comparison_cells(comparison, tracking_uri))
-    table = accuracy_table.accuracy_table(cells)
-    run.describe(description(cells, table))
+    grids = runs.by_setting(cells)
+    tables = [accuracy_table.accuracy_table(own) for _, own in grids]
+    run.describe("\n".join(f"{title(setting)}{description(own, table)}"
+                           for (setting, own), table in zip(grids, tables, strict=True)))  # fmt: skip
     arms = cells["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     sizes, seeds = (sorted(cells[name].unique()) for name in ("n_real", "seed"))
     run.tags({"arms": " ".join(arms), "n_real": " ".join(map(str, sizes)), "seeds": " ".join(map(str, seeds))})
     if is_whole:
-        for n_real, values in figures(table).items():
-            run.metrics(values, n_real)
+        for (setting, _), table in zip(grids, tables, strict=True):
+            log_figures(run, figures(table), setting)
+        for rest, bare, augmented in on_top.halves(cells):
+            log_figures(run, figures_on_top(on_top.on_top(bare, augmented)), rest)
         with tempfile.TemporaryDirectory() as folder:
-            for path in accuracy_table.write(cells, Path(folder)):
+            parts = [*pages.each_setting(accuracy_table.sections, cells), *on_top.sections(cells)]
+            for path in pages.write(parts, Path(folder), ""):
                 run.file(path, "tables")
         if len(sizes) > 1:
-            run.picture(low_data.plot(low_data.gains(cells)), "tables/low_data.png")
+            for setting, own in grids:
+                end = f"_{pages.in_names(setting)}" if setting else ""
+                run.picture(low_data.plot(low_data.gains(own)), f"tables/low_data{end}.png")
+
+
+def title(setting: str) -> str:
+    """What stands above a setting's table."""
+    return f"### {setting}\n\n" if setting else ""
+
+
+def log_figures(run: tracking.Run, found: dict[int, dict[str, float]], setting: str) -> None:
+    """By n_real; the names of those of another setting than the classifier as it is end with it."""
+    end = f"/{pages.in_names(setting)}" if setting else ""
+    for n_real, values in found.items():
+        run.metrics({name + end: value for name, value in values.items()}, n_real)
+
+
+def figures_on_top(table: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """By n_real: `test/gain_on_top/ARM` and its interval (points), over augmented classifiers of `none`."""
+    found: dict[int, dict[str, float]] = {}
+    for row in table.to_dict("records"):
+        own = {f"{name}/{row['method']}": row[column] for name, column in ON_TOP.items()}
+        found.setdefault(int(row["n_real"]), {}).update({k: v for k, v in own.items() if not math.isnan(v)})
+    return found
 
 
 def figures(table: pd.DataFrame) -> dict[int, dict[str, float]]:

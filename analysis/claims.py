@@ -91,10 +91,11 @@ def findings(
 ) -> list[Finding]:
     """Every claim; one that the cells cannot decide has n = 0 and says what is missing.
 
-    cells: of `analysis.runs`; weak: those of a comparison whose baseline is a weak one; gradients: the norm of the
-    generator's gradient, of vanilla GANs and then of WGANs, as `analysis.curves.read` gives it.
+    cells: of `analysis.runs`; of several settings the first, as they are, counts. weak: those of a comparison
+    whose baseline is a weak one; gradients: the norm of the generator's gradient, of vanilla GANs and then of WGANs, as
+    `analysis.curves.read` gives it.
     """
-    whole = runs.whole_arms(cells)
+    whole = runs.whole_arms(runs.by_setting(cells)[0][1])
     full = whole[whole["n_real"] >= FULL]
     return [
         *_augmentation_helps(full, "a strong baseline"),
@@ -119,7 +120,7 @@ def verdict(low: float, high: float, margin: float = 0.0) -> Verdict:
 
 def _generators(cells: pd.DataFrame) -> list[str]:
     names = sorted(set(cells["method"]) - {BASELINE, *CONTROLS})
-    return [name for name in names if not name.endswith(runs.FILTERED)]
+    return [name for name in names if not name.endswith(runs.SELECTED)]
 
 
 def _missing(claim: str, what: str) -> Finding:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from analysis import accuracy_table, pages, runs, statistics
@@ -34,7 +35,7 @@ from harness.bounds import NotNegative
 from harness.errors import InputError
 
 FREE = (BASELINE, *CONTROLS)
-"""Arms that nothing is trained for."""
+"""Arms without a generator."""
 
 HEADINGS = ("n_real", "method", "n", "cost, s", "classifier, s", "gain, points", "front", "front of generators")
 CHOICE_HEADINGS = (
@@ -59,7 +60,8 @@ def main(
     """
     if not budgets:
         raise InputError("--budgets needs device-seconds, such as 60 600 3600")
-    pages.show(sections(source.cells(), budgets), out, runs.NO_ARM, json)
+    parts = pages.each_setting(partial(sections, budgets=budgets), source.cells())
+    pages.show(parts, out, runs.NO_ARM, json)
 
 
 def sections(cells: pd.DataFrame, budgets: Sequence[float] = BUDGETS_S) -> Iterator[Section]:
@@ -86,7 +88,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per (n_real, method), in the order of the table, from the cells of whole arms.
 
     `cost_s`: device-seconds of the generator's training, its sampling and the filter, the mean of num_seeds pairs; 0
-    for `none` and the controls, NaN where a cell does not say. `classifier_s` is the classifier's own, of every arm.
+    for `none` and the unfiltered controls, NaN where a cell does not say. `classifier_s`: the classifier's own.
     Gains are percentage points with their 95 % t interval. `on_front` and `on_front_of_generators`: see `front`.
     """
     paired = accuracy_table.pairs(cells.assign(cost_s=cost(cells)))
@@ -117,9 +119,9 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
 
 def cost(cells: pd.DataFrame) -> pd.Series:
     """Device-seconds that the arm of each cell took before its classifier."""
-    filtering = cells["filter_s"].where(cells["method"].str.endswith(runs.FILTERED), 0.0)
-    total = cells["generator_training_s"] + cells["generator_sampling_s"] + filtering
-    return total.mask(cells["method"].isin(FREE), 0.0).astype(float)
+    chosen = cells["method"].str.endswith(runs.SELECTED)
+    generator = (cells["generator_training_s"] + cells["generator_sampling_s"]).mask(cells["method"].isin(FREE), 0.0)
+    return (generator + cells["filter_s"].where(chosen, 0.0)).astype(float)
 
 
 def front(costs: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -158,7 +160,7 @@ def best(arms: pd.DataFrame, budget: float, name: str) -> dict[str, object]:
 
 
 def beaten(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The generators over which a control gains more, in points and at no cost, from the cells and their `costs`.
+    """The generators over which a control gains more, in points, from the cells and their `costs`.
 
     Columns: n_real, control (the one of highest mean gain), method, and by how much, paired by the seeds of both: mean,
     low, high (95 % t interval), num_seeds.
@@ -216,7 +218,7 @@ def choice_notes(cells: pd.DataFrame, table: pd.DataFrame) -> list[str]:
             f"{row['method']} ({with_interval(row['mean'], row['low'], row['high'], '+z.2f')})"
             for row in here.to_dict("records")
         )
-        lines.append(f"n_real {n_real}: the control {control} gains more at no cost than {by}; points, paired by seed.")
+        lines.append(f"n_real {n_real}: the control {control} gains more than {by}; points, paired by seed.")
     arms = table[table["method"] != BASELINE]
     silent = [n_real for n_real, here in arms.groupby("n_real") if here["gain_low_points"].isna().all()]
     if silent:

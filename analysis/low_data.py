@@ -200,15 +200,18 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 # The picture
 
 
-def plot(gained: pd.DataFrame) -> Figure:
+def plot(gained: pd.DataFrame, label: str = "gain in accuracy [points]") -> Figure:
     """Gains by the number of real images: a panel for each generator, with `affine` for scale; then the controls.
 
-    From `gains`; bands are its t intervals. Gains are linear up to a point and logarithmic beyond.
+    From `gains`; bands, or bars where there is but one number, are its t intervals. Gains are linear up to a point and
+    logarithmic beyond.
     """
     arms = gained[gained["method"] != BASELINE]
     names = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
-    generators = [name for name in names if name not in CONTROLS and not name.endswith(runs.FILTERED)]
-    shown = [[SCALE, name, f"{name}{runs.FILTERED}"] for name in generators] + [list(CONTROLS)]
+    generators = [name for name in names if name not in CONTROLS]
+    families = dict.fromkeys(runs.generator_of(name) for name in generators)
+    shown = [[SCALE, *(name for name in generators if runs.generator_of(name) == each)] for each in families]
+    shown += [list(CONTROLS)]
     shown = [[name for name in panel if name in names] for panel in shown]
     shown = [panel for panel in shown if set(panel) - {SCALE}] or [names]
     figure = Figure(figsize=(2.6 * len(shown) + 0.6, 3.2), layout="constrained")
@@ -221,9 +224,11 @@ def plot(gained: pd.DataFrame) -> Figure:
             own = arms[arms["method"] == method].sort_values("n_real")
             color = "grey" if method == SCALE else next(others)
             panel.plot(own["n_real"], own["gain_points"], "o-", markersize=4, color=color, label=method)
-            panel.fill_between(
-                own["n_real"], own["gain_low_points"], own["gain_high_points"], color=color, alpha=0.2, linewidth=0
-            )
+            ends_of = own["gain_low_points"], own["gain_high_points"]
+            if len(sizes) > 1:
+                panel.fill_between(own["n_real"], *ends_of, color=color, alpha=0.2, linewidth=0)
+            else:
+                panel.vlines(own["n_real"], *ends_of, color=color)
         panel.legend(frameon=False, fontsize="small")
         panel.set_xscale("log")
         panel.set_yscale("symlog", linthresh=1)
@@ -231,7 +236,7 @@ def plot(gained: pd.DataFrame) -> Figure:
         panel.minorticks_off()
         panel.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
         sns.despine(ax=panel)
-    panels[0].set_ylabel("gain in accuracy [points]")
+    panels[0].set_ylabel(label)
     figure.supxlabel("real images", fontsize="medium")
     return figure
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from analysis import tables
+from analysis import runs, tables
 from analysis.lazily import Figure, Image, pd
 from analysis.runs import Source
 from analysis.tables import Table
@@ -36,13 +37,30 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 class Section:
     """A part of a report: words, tables with their unrounded numbers, pictures with what they show; by file name.
 
-    None for a picture is one that stands in the folder already.
+    None for a picture is one that stands in the folder already. `setting` is the classifiers', see `each_setting`.
     """
 
     title: str
     words: Sequence[str] = ()
     tables: Mapping[str, tuple[Table, pd.DataFrame]] = field(default_factory=dict)
     pictures: Mapping[str, tuple[Figure | None, str]] = field(default_factory=dict)
+    setting: str = ""
+
+    def of(self, setting: str) -> Section:
+        """The part as that of classifiers in a setting, which its title, captions and file names then say."""
+        if not setting:
+            return self
+        said, suffix = f"Classifiers with {setting}.", f"_{in_names(setting)}"
+        return replace(
+            self,
+            title=f"{self.title}: {setting}",
+            tables={
+                name + suffix: (replace(table, notes=[" ".join([said, *table.notes[:1]]), *table.notes[1:]]), numbers)
+                for name, (table, numbers) in self.tables.items()
+            },
+            pictures={name + suffix: (figure, f"{of}. {said}") for name, (figure, of) in self.pictures.items()},
+            setting=setting,
+        )
 
     def write(self, folder: Path) -> list[Path]:
         """NAME.md, .csv and .tex of each table and NAME.png of each picture in a folder that is there; their paths."""
@@ -54,6 +72,17 @@ class Section:
                 with Image.open(paths[-1]) as picture:  # 256 colours take half the bytes of a page that holds them all
                     picture.convert("RGB").quantize().save(paths[-1], optimize=True)
         return paths
+
+
+def in_names(setting: str) -> str:
+    """A setting in the names of files and metrics: of augment=True,width=16 augment-True_width-16."""
+    return re.sub(r"[^A-Za-z0-9_]", "-", setting.replace(",", "_"))
+
+
+def each_setting(sections: Callable[[pd.DataFrame], Iterable[Section]], cells: pd.DataFrame) -> Iterator[Section]:
+    """An analysis' parts for each setting of the classifiers, whose cells are a grid of their own."""
+    for setting, own in runs.by_setting(cells):
+        yield from (section.of(setting) for section in sections(own))
 
 
 def write(sections: Iterable[Section], out: Path, otherwise: str) -> list[Path]:
@@ -99,7 +128,7 @@ def script(
     """An analysis as a command: it shows the sections of the cells that its flags name. `doc` is its module's."""
 
     def main(source: Source = Source(), out: Path = Path("outputs/tables"), json: cli.AsJson = False) -> None:
-        show(sections(source.cells()), out, otherwise, json)
+        show(each_setting(sections, source.cells()), out, otherwise, json)
 
     main.__doc__ = f"""{str(doc).splitlines()[0]}
 

@@ -18,6 +18,7 @@ from analysis import (
     claims,
     cost_vs_gain,
     low_data,
+    on_top,
     pages,
     per_digit,
     quality_vs_gain,
@@ -38,7 +39,9 @@ PROTOCOL = (
     "A generator sees only the same n_real real images as the classifier. Arms at every n_real: none, the controls "
     "duplicate, affine and noise, each generator, and its samples filtered by a classifier of the same real images.",
     "For a seed every arm has the same real images in the same order, the same initial weights and the same number of "
-    "optimizer steps: gains are differences to none, seed by seed. A batch holds synthetic images in their share of "
+    "optimizer steps: gains are differences to none, seed by seed. Where classifiers have other settings (such as "
+    "augment=True: their images are moved afresh at every step), those of each setting, none among them, are a grid of "
+    "their own, and gains are differences within it. A batch holds synthetic images in their share of "
     "all images, at most one half. Hyperparameters were chosen on validation images; the test images were scored once "
     "per cell.",
     "The judge is one classifier trained on all real training images; its weights' digest is below. Its features are "
@@ -50,6 +53,7 @@ PROTOCOL = (
 def main(
     source: Source = Source(),
     besides: ExtraInputs = ExtraInputs(),
+    confirmatory: tuple[str, ...] = (),
     out: Path = Path("outputs/report"),
     json: cli.AsJson = False,
 ) -> None:
@@ -58,16 +62,19 @@ def main(
     Args:
         source: where the grid's cells are read
         besides: what some claims need beside them
+        confirmatory: arms that were named beforehand, as in analysis.on_top
         out: folder for the files
     """
     with cli.answer(json) as answer:
-        shown, paths = write(source, besides, out)
+        shown, paths = write(source, besides, out, confirmatory)
         answer.update(pages.told(shown, paths))
     if not json:
         print(paths[0])
 
 
-def write(source: Source, besides: ExtraInputs, out: Path) -> tuple[list[Section], list[Path]]:
+def write(
+    source: Source, besides: ExtraInputs, out: Path, confirmatory: Sequence[str] = ()
+) -> tuple[list[Section], list[Path]]:
     """Write the report into a folder; its parts, and the paths, that of the page first."""
     if source.comparison and source.rows:
         cells = runs.add_rows(replace(source, rows=None).cells(), source.rows)
@@ -76,8 +83,13 @@ def write(source: Source, besides: ExtraInputs, out: Path) -> tuple[list[Section
     folder(out)
     ids = set(_ids(cells))
     shown = [
-        replace(part, tables={name: (_linked(table, ids), numbers) for name, (table, numbers) in part.tables.items()})
-        for part in sections(cells, source, besides, out)
+        replace(
+            part,
+            tables={
+                name: (_linked(table, part.setting, ids), numbers) for name, (table, numbers) in part.tables.items()
+            },
+        )
+        for part in sections(cells, source, besides, out, confirmatory)
     ]
     paths = [out / "report.html", out / "report.md", *(path for section in shown for path in section.write(out))]
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
@@ -86,13 +98,16 @@ def write(source: Source, besides: ExtraInputs, out: Path) -> tuple[list[Section
     return shown, paths
 
 
-def sections(cells: pd.DataFrame, source: Source, besides: ExtraInputs, out: Path) -> Iterator[Section]:
+def sections(
+    cells: pd.DataFrame, source: Source, besides: ExtraInputs, out: Path, confirmatory: Sequence[str] = ()
+) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
     weak, gradients = besides.read()
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
+    yield from on_top.sections(cells, confirmatory)
     yield claims.section(claims.findings(cells, weak, gradients), gradients)
     for analysis in ANALYSES:
-        yield from analysis.sections(cells)
+        yield from pages.each_setting(analysis.sections, cells)
     yield from samples.sections(cells, source, out)
     yield Section("Every run", tables={"runs": (provenance_table(cells), cells.drop(columns="right", errors="ignore"))})
 
@@ -121,30 +136,34 @@ def device_seconds(cells: pd.DataFrame) -> float:
 
 def provenance_table(cells: pd.DataFrame) -> Table:
     """A row per cell with its runs, commit and data, to which the other tables' rows lead."""
-    ordered = cells.sort_values(["n_real", "method", "variant", "seed"])
-    columns = ["n_real", "method", "variant", "seed", "accuracy", "run_id", "samples_run", "commit", "data_digest"]
+    ordered = cells.sort_values(runs.KEY)
+    columns = [*runs.KEY, "accuracy", "run_id", "samples_run", "commit", "data_digest"]
     rows = [
         ["" if pd.isna(value) else f"{value:.4f}" if name == "accuracy" else str(value)[:32]
          for name, value in zip(columns, row, strict=True)]
         for row in ordered[columns].itertuples(index=False)
     ]  # fmt: skip
-    heads = ["n_real", "method", "variant", "seed", "test accuracy", "run", "generator's run", "commit", "data digest"]
+    heads = [*runs.KEY, "test accuracy", "run", "generator's run", "commit", "data digest"]
     names = _ids(ordered)
     first = [name if names.index(name) == place else "" for place, name in enumerate(names)]
-    return Table(heads, rows, ("method", "variant", "run", "generator's run", "commit", "data digest"), ids=first)
+    return Table(
+        heads, rows, ("method", "variant", "setting", "run", "generator's run", "commit", "data digest"), ids=first
+    )
 
 
 def _ids(cells: pd.DataFrame) -> list[str]:
-    """The name of each cell's (n_real, arm) inside the page."""
-    return [f"{n_real}-{method}" for n_real, method in zip(cells["n_real"], cells["method"], strict=True)]
+    """The name of each cell's (n_real, arm, setting) inside the page."""
+    named = zip(cells["n_real"], cells["method"], cells["setting"].map(pages.in_names), strict=True)
+    return ["-".join(filter(None, map(str, name))) for name in named]
 
 
-def _linked(table: Table, ids: set[str]) -> Table:
-    """The rows that are of one (n_real, method) lead to its runs."""
+def _linked(table: Table, setting: str, ids: set[str]) -> Table:
+    """The rows that are of one (n_real, method) lead to its runs in the setting of their table."""
     if table.ids or not {"n_real", "method"} <= set(table.headings):
         return table
     places = [list(table.headings).index(name) for name in ("n_real", "method")]
-    wanted = ["-".join(row[place].replace(",", "").split(" ")[0] for place in places) for row in table.rows]
+    end = f"-{pages.in_names(setting)}" if setting else ""
+    wanted = ["-".join(row[place].replace(",", "").split(" ")[0] for place in places) + end for row in table.rows]
     return replace(table, links=[name if name in ids else "" for name in wanted])
 
 

@@ -11,13 +11,18 @@ from harness import tracking
 from harness.errors import InputError
 
 BASELINE = "none"
-CONTROLS = ("duplicate", "affine", "noise")
+CONTROLS = ("duplicate", "affine", "affine-filtered", "affine-targeted", "noise")
+"""The arms, in the order of the tables, whose images no generator made, whatever a classifier then chose of them."""
 FILTERED = "-filtered"
 """How the name of an arm ends that has only the samples that a classifier agrees with."""
+SELECTED = (FILTERED, "-targeted")
+"""How the names of the arms end for which a classifier chose samples."""
 FIRST_NUMERICS = "1"
 """The version of the numerics of runs that name none."""
 NO_ARM = "no cell of an arm beside none: run experiments/compare.py with --methods or --controls"
 
+KEY = ["n_real", "method", "variant", "setting", "seed"]
+"""What tells a cell from the others."""
 TAGS = ("method", "dataset", "n_real", "seed", "judge")
 METRICS = {
     "accuracy": "test/accuracy",
@@ -33,6 +38,7 @@ METRICS = {
 NUM_SYNTHETIC = "params.num_synthetic"
 OPTIONAL_COLUMNS = {
     "variant": "tags.variant",
+    "setting": "tags.setting",
     "samples_run": "tags.samples_run",
     "right": "tags.right",
     "data_digest": "tags.data_digest",
@@ -54,8 +60,8 @@ GROUPS = {
     "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
 }
 """Metrics of which there are several, by the beginning of their columns."""
-TEXTS = ["run_id", "method", "dataset", "judge", "variant", "samples_run", "right", "data_digest", "classes", "commit",
-         "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
+TEXTS = ["run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "right", "data_digest", "classes",
+         "commit", "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
 
@@ -131,18 +137,24 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.report --rows wrote")
     if cells.empty:
         raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
-    cells["variant"] = cells["variant"].fillna("")
-    return checked(cells.reindex(columns=list(dict.fromkeys([*cells, *OPTIONAL_COLUMNS]))))
+    cells = cells.reindex(columns=list(dict.fromkeys([*cells, *OPTIONAL_COLUMNS])))
+    return checked(cells.assign(**{name: cells[name].astype(object).fillna("") for name in ("variant", "setting")}))
 
 
 def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Write cells to a CSV file beside those that are there already, one row per run; all of them, in order."""
     before = [read_rows(path)] if path.exists() else []
     every = pd.concat([*before, cells], ignore_index=True).drop_duplicates("run_id", keep="last")
-    every = checked(every).sort_values(["n_real", "method", "variant", "seed"], ignore_index=True)
+    every = checked(every).sort_values(KEY, ignore_index=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     every.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
     return read_rows(path)  # a report of them is the same later, from the file alone
+
+
+def by_setting(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The settings of the classifiers, "" (as it is) first, each with its cells: a grid of its own, in which arms are
+    paired with `none`."""
+    return [(str(setting), own.reset_index(drop=True)) for setting, own in cells.groupby("setting")]
 
 
 def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:
@@ -157,6 +169,11 @@ def class_names(cells: pd.DataFrame, labels: Sequence[int]) -> list[str]:
     return [names[label] for label in labels] if len(names) > max(labels) else [str(label) for label in labels]
 
 
+def generator_of(method: str) -> str:
+    """The generator of an arm: of ddpm-moved-filtered ddpm."""
+    return method.partition("-")[0]
+
+
 def of_generators(cells: pd.DataFrame) -> pd.DataFrame:
     """Without the baseline and the controls."""
     return cells[~cells["method"].isin([BASELINE, *CONTROLS])]
@@ -167,12 +184,13 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
     conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
-    (device-seconds); num_synthetic (nullable int); variant (text, "" but for a sweep's cells) and the rest of LATER;
+    (device-seconds); num_synthetic (nullable int); variant (text, "" but for a sweep's cells), setting (text, "" for
+    the classifier as it is) and the rest of OPTIONAL_COLUMNS;
     quality_…, floor_…, recall_class_… and conditional_accuracy_class_… as they were logged. What an arm does not have
     is NaN.
 
     Raises InputError for no finished cell, for a cell that lacks what every cell has, for two cells of one
-    (n_real, method, seed), and for cells of two data sets or two judges: their figures share no column.
+    KEY, and for cells of two data sets or two judges: their figures share no column.
     """
     finished = runs[runs["status"] == "FINISHED"].reset_index(drop=True)
     if finished.empty:
@@ -188,7 +206,8 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     }
     names = {"run_id": "run_id"} | wanted | OPTIONAL_COLUMNS | grouped
     cells = pd.DataFrame({name: finished.get(column, absent) for name, column in names.items()})
-    cells["variant"] = cells["variant"].astype(object).fillna("").astype(str)
+    for name in ("variant", "setting"):
+        cells[name] = cells[name].astype(object).fillna("").astype(str)
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
     for name in (*TAGS, "accuracy"):
         require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")
@@ -207,11 +226,10 @@ def checked(cells: pd.DataFrame) -> pd.DataFrame:
         if len(values) > 1:
             raise InputError(f"cells of {len(values)} {kind} in one comparison ({', '.join(values)}); "
                              "compare each on its own")  # fmt: skip
-    key = ["n_real", "method", "variant", "seed"]
-    twice = cells[cells.duplicated(key, keep=False)]
+    twice = cells[cells.duplicated(KEY, keep=False)]
     if len(twice):
-        first = twice.sort_values(key).iloc[0]
-        arm = f"{first.method} {first.variant}".strip()
+        first = twice.sort_values(KEY).iloc[0]
+        arm = " ".join(filter(None, (first.method, first.variant, first.setting)))
         raise InputError(f"two finished cells for n_real {first.n_real}, {arm}, seed {first.seed}; "
                          f"delete the one that is not meant, such as run {first.run_id}")  # fmt: skip
     return cells

@@ -40,7 +40,7 @@ def sections(cells: pd.DataFrame, source: Source, out: Path) -> Iterator[Section
 def one_of_each(cells: pd.DataFrame) -> pd.DataFrame:
     """The cell of each generator and n_real with the last seed: a generator's run each, in order."""
     own = runs.of_generators(runs.whole_arms(cells)).dropna(subset=["samples_run"])
-    own = own[~own["method"].str.endswith(runs.FILTERED)]
+    own = own[~own["method"].str.endswith(runs.SELECTED)]
     return own.sort_values(["n_real", "method", "seed"]).drop_duplicates(["n_real", "method"], keep="last")
 
 

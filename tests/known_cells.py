@@ -90,6 +90,29 @@ def known_cells(sweeps: bool = True) -> pd.DataFrame:
     return pd.DataFrame(cells).astype({"num_synthetic": "Int64"})
 
 
+LIFT = {100: 60, 1000: 22, 10000: 4}
+"""How many more images an augmented classifier gets right; what an arm gains is halved then, rounded up."""
+
+
+def both_settings() -> pd.DataFrame:
+    """The whole arms' cells, of bare and of augmented classifiers."""
+    augmented = [
+        cell(n_real, arm, seed, augmented_right(n_real, arm, seed))
+        | {"setting": "augment=True", "run_id": f"{arm}-augmented-{n_real}-{seed}"}
+        for n_real, arms in RIGHT.items()
+        for arm, counts in arms.items()
+        for seed in range(len(counts))
+    ]
+    bare = known_cells(sweeps=False)
+    both = pd.concat([bare, pd.DataFrame(augmented)], ignore_index=True).astype({"num_synthetic": "Int64"})
+    return both.assign(conditional_accuracy=np.nan, cas=np.nan)
+
+
+def augmented_right(n_real: int, arm: str, seed: int) -> int:
+    none = RIGHT[n_real]["none"][seed]
+    return none + LIFT[n_real] - (none - RIGHT[n_real][arm][seed]) // 2
+
+
 def gains_of(n_real: int, arm: str) -> np.ndarray:
     """The gains of an arm's seeds, percentage points."""
     counts = RIGHT[n_real][arm]
@@ -113,6 +136,7 @@ def cell(n_real: int, arm: str, seed: int, right: int, variant: str = "") -> dic
         "classifier_training_s": 14.0,
         "num_synthetic": 0 if arm == "none" else 2000,
         "variant": variant,
+        "setting": "",
         "right": tracking.packed([LOST[arm] <= image < LOST[arm] + right for image in images]),
         "host": "lab-1" if n_real < 10000 else "lab-2",
         "device": "x86_64, 2 cores" if n_real < 10000 else "NVIDIA H100",
@@ -150,6 +174,7 @@ def measured_cell(n_real: int, method: str, seed: int, gain: float) -> dict[str,
         "n_real": n_real,
         "seed": seed,
         "variant": "",
+        "setting": "",
         "accuracy": accuracy,
         "precision": accuracy,
         "recall": accuracy,

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS
-from analysis.lazily import Figure, np, pd, sns
+from analysis.lazily import Figure, pd, sns
 from analysis.pages import Section
 from analysis.tables import Table, interval_in, number
 from harness import cli
@@ -63,7 +63,7 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
     gain's bootstrap-t interval. `worth_images` is how many more real images without synthetic ones are as good: on the
     learning curve of `none` over all n_real, -inf or inf beyond it. What a row does not have is NaN.
     """
-    curve = cells[cells["method"] == BASELINE].groupby("n_real")["accuracy"].apply(np.asarray)
+    curve = cells[cells["method"] == BASELINE].pivot(index="n_real", columns="seed", values="accuracy")
 
     def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
         accuracy = statistics.mean_interval(arm["augmented_percent"])
@@ -72,7 +72,8 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
         bootstrap = statistics.bootstrap_interval(points)
         worth = statistics.UNKNOWN
         if len(points) and len(curve) > 1:
-            worth = statistics.equivalent_images(curve.index, list(curve), n_real, arm["accuracy"])
+            treated = arm.set_index("seed")["accuracy"].reindex(curve.columns)
+            worth = statistics.equivalent_images(curve.index, curve, n_real, treated)
         return {
             **statistics.columns(accuracy, "accuracy", "percent"),
             **statistics.columns(gain, "gain", "points"),
@@ -123,7 +124,8 @@ def gain_notes(cells: pd.DataFrame) -> list[str]:
     curve = ", ".join(f"{n_real:,}" for n_real in sizes)
     worth = (
         "Real images worth: how many more real images without synthetic ones are as accurate, on none's learning curve "
-        f"over {curve} images; with > or < where that lies beyond what the curve measured."
+        f"over {curve} images; with > or < where that lies beyond what the curve measured. The "
+        "interval is paired by seed, as the gain's, and excludes 0 where that does."
         if len(sizes) > 1
         else "What a gain is worth in real images needs none's learning curve, so cells of two n_real or more."
     )

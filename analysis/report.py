@@ -109,7 +109,9 @@ def sections(
     for analysis in ANALYSES:
         yield from pages.each_setting(analysis.sections, cells)
     yield from samples.sections(cells, source, out)
-    yield Section("Every run", tables={"runs": (provenance_table(cells), cells.drop(columns="right", errors="ignore"))})
+    yield Section(
+        "Every run", tables={"runs": (provenance_table(cells), cells.drop(columns=runs.PLACE, errors="ignore"))}
+    )
 
 
 def provenance(cells: pd.DataFrame) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from analysis.lazily import np, pd
+from analysis.lazily import NDArray, np, pd
 from harness import tracking
 from harness.errors import InputError
 
@@ -35,12 +37,15 @@ METRICS = {
     "generator_sampling_s": "cost/generator_sampling_device_seconds",
     "classifier_training_s": "cost/training_device_seconds",
 }
+RIGHT = "right.npz"
+"""Which test images a cell got right: an artifact of its run, and the file of all runs beside one of rows."""
+PLACE = "right_in"
+"""The column that says where that is: a file, or a store (by its URI, "" where none was given). No file has it."""
 NUM_SYNTHETIC = "params.num_synthetic"
 OPTIONAL_COLUMNS = {
     "variant": "tags.variant",
     "setting": "tags.setting",
     "samples_run": "tags.samples_run",
-    "right": "tags.right",
     "data_digest": "tags.data_digest",
     "classes": "params.classes",
     "commit": "tags.mlflow.source.git.commit",
@@ -49,6 +54,7 @@ OPTIONAL_COLUMNS = {
     "mixed_precision": "params.precision",
     "numerics": "tags.numerics",
     "generator_commit": "tags.generator_commit",
+    "initialisations": "params.initialisations",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }
@@ -57,10 +63,11 @@ GROUPS = {
     "metrics.test/quality/": "quality_",
     "metrics.test/floor/": "floor_",
     "metrics.test/recall_class_": "recall_class_",
+    "metrics.test/accuracy_initialisation_": "accuracy_initialisation_",
     "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
 }
 """Metrics of which there are several, by the beginning of their columns."""
-TEXTS = ["run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "right", "data_digest", "classes",
+TEXTS = ["run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "data_digest", "classes",
          "commit", "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
@@ -117,7 +124,7 @@ def comparison_cells(comparison: str | None = None, tracking_uri: str | None = N
     children = tracking.read_runs(cells, tracking_uri=tracking_uri)
     if children.empty:
         raise InputError(f"comparison {parent} has no classifier cell yet; let experiments/compare.py run on")
-    return finished_cells(children)
+    return finished_cells(children).assign(**{PLACE: tracking_uri or ""})
 
 
 def all_cells(comparisons: Sequence[str], tracking_uri: str | None = None) -> pd.DataFrame:
@@ -138,16 +145,26 @@ def read_rows(path: Path) -> pd.DataFrame:
     if cells.empty:
         raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
     cells = cells.reindex(columns=list(dict.fromkeys([*cells, *OPTIONAL_COLUMNS])))
-    return checked(cells.assign(**{name: cells[name].astype(object).fillna("") for name in ("variant", "setting")}))
+    texts = {name: cells[name].astype(object).fillna("") for name in ("variant", "setting")}
+    right = path.with_name(RIGHT)
+    known = {"initialisations": cells["initialisations"].fillna(1).astype("int64")}
+    return checked(cells.assign(**texts, **known, **({PLACE: str(right)} if right.exists() else {})))
 
 
 def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Write cells to a CSV file beside those that are there already, one row per run; all of them, in order."""
+    """Write cells to a CSV file beside those that are there already, one row per run; all of them, in order.
+
+    What test images they got right is written to RIGHT in the same folder.
+    """
     before = [read_rows(path)] if path.exists() else []
     every = pd.concat([*before, cells], ignore_index=True).drop_duplicates("run_id", keep="last")
     every = checked(every).sort_values(KEY, ignore_index=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    every.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+    if right := right_counts(every):
+        beside = path.with_name(RIGHT)
+        arrays: dict[str, Any] = (_in_file(beside) if beside.exists() else {}) | right  # those of other files of rows
+        np.savez_compressed(beside, **arrays)
+    every.drop(columns=PLACE, errors="ignore").to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
     return read_rows(path)  # a report of them is the same later, from the file alone
 
 
@@ -155,6 +172,35 @@ def by_setting(cells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The settings of the classifiers, "" (as it is) first, each with its cells: a grid of its own, in which arms are
     paired with `none`."""
     return [(str(setting), own.reset_index(drop=True)) for setting, own in cells.groupby("setting")]
+
+
+def right_counts(cells: pd.DataFrame) -> dict[str, NDArray[np.uint8]]:
+    """How many of a cell's classifiers got each test image right, uint8 [test images], by run id.
+
+    Of the cells that say; read when it is asked for. Raises InputError for counts that are none of the cell's.
+    """
+    found: dict[str, NDArray[np.uint8]] = {}
+    for place, own in cells.reindex(columns=["run_id", PLACE]).groupby(PLACE):
+        place, run_ids = str(place), own["run_id"].tolist()
+        if place.endswith(RIGHT):
+            found |= _in_file(Path(place), run_ids)
+        else:
+            arrays = tracking.read_arrays(run_ids, RIGHT, place or None)
+            found |= {run_id: own["right"] for run_id, own in arrays.items()}
+    most = dict(zip(cells["run_id"], cells.get("initialisations", pd.Series(1, cells.index)), strict=True))
+    for run_id, counts in found.items():
+        if counts.dtype != np.uint8 or counts.ndim != 1 or counts.max(initial=0) > most[run_id]:
+            raise InputError(f"cell {run_id}: {RIGHT} does not say how many of its {most[run_id]} classifiers got each "
+                             "test image right; run it again, or delete it")  # fmt: skip
+    return found
+
+
+def _in_file(path: Path, run_ids: Sequence[str] | None = None) -> dict[str, NDArray[np.uint8]]:
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files if run_ids is None or name in set(run_ids)}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as the test images that each run got right: {error}") from error
 
 
 def whole_arms(cells: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +255,7 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     for name in ("variant", "setting"):
         cells[name] = cells[name].astype(object).fillna("").astype(str)
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
+    cells["initialisations"] = pd.to_numeric(cells["initialisations"]).fillna(1).astype("int64")
     for name in (*TAGS, "accuracy"):
         require(cells[name].notna(), cells, f"has no {METRICS.get(name, name)}")
     for tag in ("n_real", "seed"):

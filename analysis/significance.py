@@ -1,11 +1,11 @@
-"""Is there a gain at all? Tests of two kinds: of seeds to come, and of these classifiers on the test images.
+"""Is there a gain at all, over seeds to come, and over seeds and test images to come?
 
     python -m analysis.significance                                         # of the newest comparison
     python -m analysis.significance --rows analysis/results/mnist/rows.csv  # of a file of rows, without a store
 
 About 20 s, most of it imports. It prints a table, and writes it to outputs/tables (with CSV and LaTeX):
 
-    |   n_real | method |   n |      p |   p (Holm) |   images won, lost |   p (McNemar) |   seeds better, worse | …
+    |   n_real | method |   n |   gain over seeds, points | p | p (Holm) |   over seeds and images | …
 
 A row per (n_real, method); the arms are those found in the runs' `method` tags.
 """
@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
-from analysis.lazily import np, pd
+from analysis.lazily import NDArray, np, pd
 from analysis.pages import Section
-from analysis.tables import Table, number, p_value, with_interval
-from harness import cli, tracking
+from analysis.tables import Table, interval_in, number, p_value, with_interval
+from harness import cli
 from harness.errors import InputError
 
-SIGNIFICANT = 0.05
-"""The p below which a seed's McNemar test is counted."""
-
 HEADINGS = (
-    "n_real", "method", "n", "p", "p (Holm)", "images won, lost", "p (McNemar)", "seeds better, worse",
+    "n_real", "method", "n", "gain over seeds, points", "p", "p (Holm)", "over seeds and images", "images alone, ±",
     "improvement, %", "detectable, points",
 )  # fmt: skip
 
@@ -46,36 +44,27 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 def tests(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per (n_real, method) but `none`, from the cells of whole arms: is there a gain at all?
 
-    `p` is the paired t-test's, `p_holm` corrected over the arms of one n_real. McNemar's test is of the num_tested
-    seeds whose two classifiers' answers are known: won_images and lost_images are the test images that the arm's alone
-    or none's alone got right, over the seeds; num_better and num_worse the seeds with a p below SIGNIFICANT.
+    `gain_points` has the t interval over seeds, `p` is the paired t-test's, `p_holm` corrected over the arms of one
+    n_real. `crossed_points` is the gain of the num_tested seeds whose two cells say which test images they got right,
+    with an interval over seeds and images; `images_points` half the width that the images alone make of it.
     `improvement` (0 … 1) is how likely one of the arm's runs beats one of none's; `detectable_points` is the gain that
     as many seeds with this spread show with 80 % power.
     """
-    answers = answers_of(cells)
+    right = shares_right(cells)
 
     def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
-        gain = accuracy_table.gain_of(arm)
-        counts = [
-            statistics.mcnemar_test(answers[n_real, method, seed], answers[n_real, BASELINE, seed])
-            for seed in arm["seed"]
-            if (n_real, method, seed) in answers and (n_real, BASELINE, seed) in answers
-        ]
-        together = statistics.combined_mcnemar(counts)
-        clear = [each.only_treated > each.only_baseline for each in counts if each.p < SIGNIFICANT]
+        gain, crossed = accuracy_table.gain_of(arm), crossed_gain(arm, right)
         better = statistics.UNKNOWN
         if len(arm):
             scores = (arm[name].to_numpy()[:, None] for name in ("augmented_percent", "baseline_percent"))
             better = statistics.probability_of_improvement(*scores)
         return {
+            **statistics.columns(gain, "gain", "points"),
             "p": gain.p,
             "p_holm": math.nan,
-            "num_tested": len(counts),
-            "won_images": together.only_treated,
-            "lost_images": together.only_baseline,
-            "p_mcnemar": together.p,
-            "num_better": clear.count(True),
-            "num_worse": clear.count(False),
+            "num_tested": sum(pair(cell, right) is not None for cell in arm.itertuples()),
+            **statistics.columns(statistics.Estimate(*crossed[:3]), "crossed", "points"),
+            "images_points": crossed.images,
             "improvement": better.value,
             "improvement_low": better.low,
             "improvement_high": better.high,
@@ -88,19 +77,32 @@ def tests(cells: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def answers_of(cells: pd.DataFrame) -> dict[tuple[int, str, int], np.ndarray]:
-    """Which test images a cell got right, bool [n], by (n_real, method, seed); without the cells that do not say.
+def shares_right(cells: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Which share of a cell's classifiers got each test image right, [test images], by run id, where it is known."""
+    number = cells.set_index("run_id").get("initialisations", pd.Series(1, cells["run_id"]))
+    return {run_id: counts / number[run_id] for run_id, counts in runs.right_counts(cells).items()}
 
-    Raises InputError for a text that is no such list.
+
+def pair(cell: Any, right: dict[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """What a cell of `accuracy_table.pairs` and its partner got right; None where one of them does not say.
+
+    Raises InputError where these are not of the same test images.
     """
-    found = {}
-    for cell in cells[cells["right"].notna()].to_dict("records"):
-        try:
-            found[cell["n_real"], cell["method"], cell["seed"]] = tracking.unpacked(cell["right"])
-        except ValueError as error:
-            raise InputError(f"cell {cell['run_id']} does not say which test images it got right ({error}); "
-                             "read it from its store again") from error  # fmt: skip
-    return found
+    if cell.run_id not in right or cell.baseline_run_id not in right:
+        return None
+    ours, theirs = right[cell.run_id], right[cell.baseline_run_id]
+    if len(ours) != len(theirs):
+        raise InputError(f"cells {cell.run_id} and {cell.baseline_run_id} saw {len(ours)} and {len(theirs)} test "
+                         "images; compare those of one test set")  # fmt: skip
+    return ours, theirs
+
+
+def crossed_gain(arm: pd.DataFrame, right: dict[str, NDArray[np.float64]]) -> statistics.Crossed:
+    """The gain of an arm's rows of `accuracy_table.pairs` over seeds and images, in points; of the pairs that say."""
+    found = [both for cell in arm.itertuples() if (both := pair(cell, right))]
+    if not found:
+        return statistics.Crossed(*[math.nan] * 4)
+    return statistics.crossed_interval(np.stack([100 * (ours - theirs) for ours, theirs in found]))
 
 
 # The words
@@ -109,34 +111,51 @@ def answers_of(cells: pd.DataFrame) -> dict[tuple[int, str, int], np.ndarray]:
 def notes(cells: pd.DataFrame) -> list[str]:
     """What stands under the table of tests."""
     lines = [
-        "p: paired t-test over n seeds, and Holm-corrected over the arms of one n_real. McNemar: test images that only "
-        "the arm's classifier or only none's got right, over all seeds, with the exact test's p; seeds in which the "
-        f"test alone is below {SIGNIFICANT}. It speaks of these classifiers, the t-test of seeds to come. Improvement: "
-        "how likely a run of the arm beats one of none's, with a bootstrap interval (from five seeds on). Detectable: "
-        "the gain that n seeds with this spread show with 80 % power."
+        "Gain over seeds: with the paired t interval; p: paired t-test over n seeds, and Holm-corrected over the arms "
+        "of one n_real. Over seeds and images: the same gain with an interval that is also over test images to come, "
+        "which each seed's classifiers share (seeds and images crossed, initialisations within a seed's mean); images "
+        "alone: what they would make of it with seeds without number. Improvement: how likely a run of the arm beats "
+        "one of none's, with a bootstrap interval (from five seeds on). Detectable: the gain that n seeds with this "
+        "spread show with 80 % power."
     ]
-    unknown = cells.loc[cells["right"].isna()]
-    if len(unknown):
-        lines.append(f"{len(unknown)} of {len(cells)} cells do not say which images they got right; McNemar's test is "
-                     "of the seeds whose two cells do.")  # fmt: skip
+    if most := int(cells.get("initialisations", pd.Series([1])).max()):
+        lines += [f"A cell is the mean of up to {most} initial weights."] if most > 1 else []
+    right = runs.right_counts(cells)
+    own = cells[cells["run_id"].isin(right)]
+    parts = [
+        f"{of_test_set(none['accuracy'].mean(), len(right[none['run_id'].iloc[0]])):.2g} at n_real {n_real}"
+        for n_real, none in own[own["method"] == BASELINE].groupby("n_real")
+    ]
+    if parts:
+        lines.append("The t interval of an accuracy is over seeds alone: as many other test images would move that of "
+                     f"none by ± {', '.join(parts)} points (95 %).")  # fmt: skip
+    if unknown := len(cells) - len(own):
+        lines.append(f"{unknown} of {len(cells)} cells do not say which images they got right; over images count the "
+                     "seeds whose two cells do.")  # fmt: skip
     return lines
+
+
+def of_test_set(accuracy: float, num_images: int) -> float:
+    """Half the width of the 95 % interval of an accuracy, 0 … 1, over test images alone; points."""
+    return 100 * 1.96 * math.sqrt(accuracy * (1 - accuracy) / num_images)
 
 
 def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
     """`tests` as they are printed."""
     texts = []
     for row in table.to_dict("records"):
-        counted = row["num_tested"] > 0
+        crossed = interval_in(row, "crossed", "points", "+z.2f")
+        fewer = f" ({row['num_tested']} seeds)" if 0 < row["num_tested"] < row["num_seeds"] else ""
         texts.append(
             [
                 str(row["n_real"]),
                 row["method"],
                 str(row["num_seeds"]),
+                interval_in(row, "gain", "points", "+z.2f"),
                 p_value(row["p"]),
                 p_value(row["p_holm"]),
-                f"{row['won_images']}, {row['lost_images']}" if counted else "-",
-                p_value(row["p_mcnemar"]),
-                f"{row['num_better']}, {row['num_worse']} of {row['num_tested']}" if counted else "-",
+                crossed + fewer,
+                number(row["images_points"]),
                 percent(row["improvement"], row["improvement_low"], row["improvement_high"]),
                 number(row["detectable_points"]),
             ]

@@ -8,13 +8,14 @@ over a few seeds does not mean that the next seed brings the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from analysis.lazily import ArrayLike, NDArray, np, pd, special, stats
 
 # Metrics are often computed in float32: a spread below its rounding is no spread.
 ROUNDING = 4 * 2.0**-23
+STEPS = 200
+"""Of a learning curve from one count to the next, where it is tested."""
 
 
 class Estimate(NamedTuple):
@@ -83,12 +84,44 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-class Counts(NamedTuple):
-    """What McNemar's test saw: images that only one of two classifiers got right, and p of "neither is better"."""
+class Crossed(NamedTuple):
+    """A mean over seeds and images with its confidence interval, and what of that the images make alone."""
 
-    only_treated: int
-    only_baseline: int
-    p: float
+    value: float
+    low: float
+    high: float
+    images: float
+    """half the width that the interval would have over so many images, were the seeds without number"""
+
+
+def crossed_interval(values: ArrayLike, confidence: float = 0.95) -> Crossed:
+    """Mean of float [seeds, images], each image under each seed, with an interval over seeds and images to come.
+
+    Both are drawn, crossed: the mean's variance is that of seeds, plus that of images, as an analysis of variance
+    tells them apart. It is what Owen's (2007, arXiv:0712.1111) pigeonhole bootstrap estimates, without resampling and
+    without the residual that this counts three times. Student's t widens the part of the seeds, so the interval
+    contains their t interval. One seed, or seeds whose means do not vary: NaN ends.
+
+    Raises ValueError for values of other dimensions, or of fewer than two images.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or not len(values) or values.shape[1] < 2:
+        raise ValueError(f"values must be [seeds, images], got shape {values.shape}")
+    num_seeds, num_images = values.shape
+    mean, of_seeds, of_images = values.mean(), values.mean(1), values.mean(0)
+    variance = of_images.var(ddof=1) / num_images
+    normal, student = special.ndtri((1 + confidence) / 2), special.stdtrit(num_seeds - 1, (1 + confidence) / 2)
+    if num_seeds == 1:
+        return Crossed(float(mean), np.nan, np.nan, float(normal * np.sqrt(variance)))
+    squares = (
+        np.vdot(values, values) - num_images * np.vdot(of_seeds, of_seeds) - num_seeds * np.vdot(of_images, of_images)
+    )
+    residual = (squares + num_seeds * num_images * mean**2) / ((num_seeds - 1) * (num_images - 1))
+    images = float(normal * np.sqrt(max(variance - residual / values.size, 0)))
+    if of_seeds.std(ddof=1) <= ROUNDING * magnitude(values.ravel()):
+        return Crossed(float(mean), np.nan, np.nan, images)
+    reach = float(np.hypot(student * standard_error(of_seeds), images))
+    return Crossed(float(mean), float(mean) - reach, float(mean) + reach, images)
 
 
 def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 9999, seed: int = 0) -> Estimate:
@@ -111,27 +144,6 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     if not np.isfinite([low, high]).all():
         return Estimate(float(sample.mean()), np.nan, np.nan)
     return Estimate(float(sample.mean()), *(float(sample.mean() - end * standard_error(sample)) for end in (low, high)))
-
-
-def mcnemar_test(treated: ArrayLike, baseline: ArrayLike) -> Counts:
-    """McNemar's (1947) exact test of two classifiers on the same images: right or wrong, bool [n] each."""
-    treated, baseline = np.asarray(treated, dtype=bool), np.asarray(baseline, dtype=bool)
-    if treated.shape != baseline.shape or treated.ndim != 1:
-        raise ValueError(f"pairs need one dimension and equal lengths, got {treated.shape} and {baseline.shape}")
-    return _mcnemar(int((treated & ~baseline).sum()), int((~treated & baseline).sum()))
-
-
-def combined_mcnemar(counts: Sequence[Counts]) -> Counts:
-    """The test over several seeds' pairs of classifiers: the discordant images of all, as Mantel and Haenszel pool
-    matched pairs. It speaks of these seeds' classifiers, not of seeds to come."""
-    return _mcnemar(sum(each.only_treated for each in counts), sum(each.only_baseline for each in counts))
-
-
-def _mcnemar(only_treated: int, only_baseline: int) -> Counts:
-    if not only_treated + only_baseline:
-        return Counts(0, 0, np.nan)
-    fewer, both = min(only_treated, only_baseline), only_treated + only_baseline
-    return Counts(only_treated, only_baseline, min(1.0, 2 * float(special.bdtr(fewer, both, 0.5))))
 
 
 def iqm(scores: ArrayLike, confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Estimate:
@@ -226,41 +238,94 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Es
 
 
 def equivalent_images(
-    counts: ArrayLike,
-    baseline: Sequence[ArrayLike],
-    n_real: float,
-    treated: ArrayLike,
-    resamples: int = 2000,
-    seed: int = 0,
+    counts: ArrayLike, baseline: ArrayLike, n_real: float, treated: ArrayLike, confidence: float = 0.95
 ) -> Estimate:
     """How many real images without synthetic ones are as good as `n_real` with them, less `n_real`.
 
-    counts: int [sizes], ascending; baseline: for each size accuracies 0 … 1, [seeds]; a learning curve goes through
-    their means, straight in the logarithms of the count and of the error; treated: accuracies [m] at `n_real`.
-    The interval resamples seeds, of each size and of the treated on their own. An end beyond the curve is infinite:
-    more than the largest count, or fewer than the smallest, were not measured.
+    counts: int [sizes], ascending; baseline: accuracies 0 … 1 [sizes, seeds]; treated: those at `n_real`, [seeds];
+    NaN where a seed was not measured. A learning curve goes through the means, straight in the logarithms of the count
+    and of the error. The interval has the counts at which a paired t-test does not tell the curve from the treated,
+    seed by seed (Fieller 1954): it contains no difference exactly where the gain's own t interval contains zero. An
+    end beyond the curve is infinite: more than the largest count, or fewer than the smallest, were not measured. A
+    side with one seed alone: NaN ends.
     """
-    counts, treated, sizes = np.asarray(counts, dtype=np.float64), vector(treated), [vector(each) for each in baseline]
-    if len(sizes) != len(counts) or (np.diff(counts) <= 0).any() or not all(map(len, [*sizes, treated])):
+    counts, treated = np.asarray(counts, dtype=np.float64), vector(treated)
+    errors = 1 - np.asarray(baseline, dtype=np.float64)
+    known = ~np.isnan(errors)
+    if len(errors) != len(counts) or (np.diff(counts) <= 0).any() or not known.any(1).all() or np.isnan(treated).all():
         raise ValueError(f"the baseline needs accuracies for each of {len(counts)} ascending counts")
-    value = _inverse(counts, np.array([each.mean() for each in sizes]), treated.mean()) - n_real
-    if min(map(len, [*sizes, treated])) < 2:
-        return Estimate(float(value), np.nan, np.nan)
-    rng = np.random.default_rng(seed)
-    curves = np.stack([rng.choice(each, (resamples, len(each))).mean(1) for each in sizes], 1)
-    reached = rng.choice(treated, (resamples, len(treated))).mean(1)
-    drawn = np.sort([_inverse(counts, curve, mean) - n_real for curve, mean in zip(curves, reached, strict=True)])
-    ends = (drawn[int(0.025 * resamples)], drawn[int(0.975 * resamples)])  # no mean of two: one may be infinite
-    return Estimate(float(value), float(ends[0]), float(ends[1]))
+    means = np.nanmean(errors, 1)
+    best = np.array([int(means[: place + 1].argmin()) for place in range(len(counts))])  # more images do no harm
+    curve = np.log(np.maximum(means[best], 1e-9))
+    reached = np.log(max(1 - np.nanmean(treated), 1e-9))
+    value = np.exp(np.interp(-reached, -curve, np.log(counts)))
+    if reached < curve[-1] or reached > curve[0]:
+        value = np.inf if reached < curve[-1] else -np.inf
+    if min(known.sum(1).min(), (~np.isnan(treated)).sum()) < 2:
+        return Estimate(float(value - n_real), np.nan, np.nan)
+
+    places = np.linspace(0, len(counts) - 1, STEPS * (len(counts) - 1) + 1)
+    if counts[0] <= n_real <= counts[-1]:
+        places = np.union1d(places, np.interp(np.log(n_real), np.log(counts), np.arange(len(counts))))
+    tests = _apart(places, curve, errors[best], 1 - treated, confidence)
+    at = np.exp(np.interp(places, np.arange(len(counts)), np.log(counts)))
+    if value == np.inf:
+        return Estimate(np.inf, _crossing(at[::-1], -tests[::-1], -np.inf, np.inf) - n_real, np.inf)
+    if value == -np.inf:
+        return Estimate(-np.inf, -np.inf, _crossing(at, tests, np.inf, -np.inf) - n_real)
+    low = _crossing(at[at <= value][::-1], -tests[at <= value][::-1], -np.inf, value)
+    high = _crossing(at[at >= value], tests[at >= value], np.inf, value)
+    return Estimate(float(value - n_real), float(low - n_real), float(high - n_real))
 
 
-def _inverse(counts: NDArray[np.float64], accuracies: NDArray[np.float64], wanted: float) -> float:
-    """The count at which a learning curve reaches an accuracy; infinite beyond its ends."""
-    better = np.maximum.accumulate(accuracies)  # more images do no harm but by luck
-    if wanted > better[-1] or wanted < better[0]:
-        return np.inf if wanted > better[-1] else -np.inf
-    error = np.log(np.maximum(1 - better, 1e-9))
-    return float(np.exp(np.interp(-np.log(max(1 - wanted, 1e-9)), -error, np.log(counts))))
+def _apart(
+    places: NDArray[np.float64],
+    curve: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    treated: NDArray[np.float64],
+    confidence: float,
+) -> NDArray[np.float64]:
+    """By how much the treated error, [seeds], is above the curve's at places between its sizes, as a share of what a
+    paired t-test needs: above 1 and below -1 they differ. Linear in each seed's errors, [sizes, seeds]; sides of
+    different seeds have the degrees of freedom that their shares of the variance give them (Satterthwaite 1946)."""
+    before = np.minimum(places.astype(int), len(curve) - 2)
+    share = (places - before)[:, None]
+    reached = np.exp((1 - share) * curve[before, None] + share * curve[before + 1, None])
+    ours, freedom = _deviations(treated[None])
+    theirs, of_sizes = _deviations(errors)
+    first = (1 - share) * reached / np.exp(curve[before, None]) * theirs[before]
+    second = share * reached / np.exp(curve[before + 1, None]) * theirs[before + 1]
+    degrees = (np.broadcast_to(freedom, len(places)), of_sizes[before], of_sizes[before + 1])
+    parts = [np.square(part).sum(-1) for part in (np.broadcast_to(ours, first.shape), first, second)]
+    weighted = sum(part / each for part, each in zip(parts, degrees, strict=True))
+    total = np.sum(parts, 0)
+    error = np.sqrt(np.square(ours - first - second).sum(-1))
+    difference = np.nanmean(treated) - reached[:, 0]
+    varied = (total > 0) & (error > ROUNDING / errors.shape[1])
+    student = special.stdtrit(np.divide(total, weighted, where=varied, out=np.ones_like(total)), (1 + confidence) / 2)
+    never = np.where(np.abs(difference) > 1e-12, np.copysign(np.inf, difference), 0.0)
+    return np.where(varied, difference / np.where(varied, student * error, 1), never)
+
+
+def _deviations(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """From each row's mean, so that the squares' sum is that of its standard error, and the degrees of freedom; NaN
+    counts for nothing: [rows, seeds] and [rows]."""
+    numbers = (~np.isnan(values)).sum(1)
+    scale = np.sqrt(numbers * (numbers - 1))
+    return np.nan_to_num(values - np.nanmean(values, 1, keepdims=True)) / scale[:, None], numbers - 1
+
+
+def _crossing(counts: NDArray[np.float64], tests: NDArray[np.float64], beyond: float, at_once: float) -> float:
+    """The count at which tests first leave 1; `beyond` where they do not, `at_once` where they begin outside."""
+    outside = np.flatnonzero(tests > 1)
+    if not len(outside):
+        return beyond
+    first = int(outside[0])
+    if first == 0:
+        return at_once
+    if np.isinf(tests[first]):
+        return float(counts[first - 1])
+    return float(np.exp(np.interp(1.0, tests[first - 1 : first + 1], np.log(counts[first - 1 : first + 1]))))
 
 
 def interval(sample: NDArray[np.float64], scale: float, confidence: float) -> Estimate:

@@ -15,7 +15,6 @@ import pandas as pd
 
 from analysis import runs
 from analysis.runs import Source
-from harness import tracking
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -90,6 +89,18 @@ def known_cells(sweeps: bool = True) -> pd.DataFrame:
     return pd.DataFrame(cells).astype({"num_synthetic": "Int64"})
 
 
+def with_counts(cells: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The cells, and in a folder which test images each got right: all from that of LOST on."""
+    first, last = (cells["method"].map(LOST) + more for more in (0, (NUM_TEST * cells["accuracy"]).round()))
+    images = np.arange(NUM_TEST)
+    right = {
+        run_id: ((start <= images) & (images < end)).astype(np.uint8)
+        for run_id, start, end in zip(cells["run_id"], first, last, strict=True)
+    }
+    np.savez_compressed(folder / runs.RIGHT, **right)
+    return cells.assign(**{runs.PLACE: str(folder / runs.RIGHT)})
+
+
 LIFT = {100: 60, 1000: 22, 10000: 4}
 """How many more images an augmented classifier gets right; what an arm gains is halved then, rounded up."""
 
@@ -122,7 +133,6 @@ def gains_of(n_real: int, arm: str) -> np.ndarray:
 def cell(n_real: int, arm: str, seed: int, right: int, variant: str = "") -> dict[str, object]:
     training, sampling = COSTS.get(arm, (float("nan"), float("nan")))
     slower = {100: 1, 1000: 2, 10000: 4}[n_real]
-    images = range(NUM_TEST)
     return {
         "run_id": f"{arm}-{variant or 'whole'}-{n_real}-{seed}",
         "method": arm,
@@ -137,7 +147,6 @@ def cell(n_real: int, arm: str, seed: int, right: int, variant: str = "") -> dic
         "num_synthetic": 0 if arm == "none" else 2000,
         "variant": variant,
         "setting": "",
-        "right": tracking.packed([LOST[arm] <= image < LOST[arm] + right for image in images]),
         "host": "lab-1" if n_real < 10000 else "lab-2",
         "device": "x86_64, 2 cores" if n_real < 10000 else "NVIDIA H100",
         "filter_s": 15.0 if arm.endswith("-filtered") else float("nan"),

@@ -44,7 +44,7 @@ def test_methods_do_not_know_each_other(path: Path) -> None:
     }
 
 
-NEEDED_BY_A_TRAINING = {"__init__", "__main__", "addresses", "bits", "calls", "inputs", "local", "settings", "writing"}
+NEEDED_BY_A_TRAINING = {"__init__", "__main__", "addresses", "calls", "inputs", "local", "settings", "writing"}
 
 
 @pytest.mark.parametrize("name", sorted(NEEDED_BY_A_TRAINING))

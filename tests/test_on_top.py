@@ -40,7 +40,7 @@ def test_each_setting_is_a_grid_of_its_own_under_its_name(tmp_path: Path) -> Non
     parts = list(pages.each_setting(significance.sections, cells))
     assert [part.title for part in parts] == ["Is there a gain at all?", "Is there a gain at all?: augment=True"]
     (bare,), (augmented,) = (part.tables.values() for part in parts)
-    assert augmented[0].notes[0].startswith("Classifiers with augment=True. p: paired t-test")
+    assert augmented[0].notes[0].startswith("Classifiers with augment=True. Gain over seeds:")
     pd.testing.assert_frame_equal(bare[1], significance.tests(known_cells(sweeps=False)))
     row = augmented[1].set_index(["n_real", "method"]).loc[(100, "ddpm")]
     assert row["p"] == pytest.approx(stats.ttest_1samp(on_top_of(100, "ddpm"), 0).pvalue)

@@ -6,16 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.statistics import (
+    Estimate,
     bootstrap_interval,
-    combined_mcnemar,
+    crossed_interval,
     detectable_effect,
     equivalent_images,
     holm,
     iqm,
-    mcnemar_test,
     mean_interval,
     paired_difference,
     probability_of_improvement,
@@ -163,48 +162,55 @@ def test_holm_keeps_a_single_test_and_never_exceeds_one() -> None:
     assert holm([0.9, 0.8]) == pytest.approx([1, 1])
 
 
-# Two classifiers on the same images
+# Seeds and test images, crossed
 
 
-# Approval of the president in two surveys of the same 1,600 people: Agresti (1990), Categorical Data Analysis,
-# p. 350: 794 approve twice, 150 the first time alone, 86 the second time alone, 570 never; (86 - 150)² / 236 = 17.36.
-APPROVAL = (794, 150, 86, 570)
+def answers(rng: np.random.Generator, seeds: int, images: int, of_seed: float, of_image: float) -> np.ndarray:
+    """Right or wrong, [seeds, images], where a seed's skill and an image's ease decide beside chance; the truth is
+    `RIGHT` in each case."""
+    wanted = stats.norm.ppf(RIGHT) * math.sqrt(1 + of_seed**2 + of_image**2)
+    skill, ease = rng.normal(0, of_seed, (seeds, 1)), rng.normal(0, of_image, images)
+    return (wanted + skill + ease + rng.normal(size=(seeds, images)) > 0).astype(float)
 
 
-def surveys(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    counts = [both, first, second, neither]
-    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+RIGHT = 0.9
 
 
-def test_mcnemar_gives_the_exact_p_of_agrestis_approval_ratings() -> None:
-    found = mcnemar_test(*surveys(*APPROVAL))
-    assert found[:2] == (150, 86)
-    assert found.p == pytest.approx(3.716e-05, rel=1e-4)  # as R's exact2x2 prints it
-    tail = sum(math.comb(236, count) for count in range(87))
-    assert found.p == pytest.approx(2 * tail / 2**236, rel=1e-9)
-    assert found.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)  # the approximation that he gives
+def test_the_crossed_intervals_parts_are_those_of_owens_pigeonhole_bootstrap() -> None:
+    """Which resamples seeds and images independently, and counts the residual's variance three times."""
+    rng = np.random.default_rng(11)
+    seeds, images = 40, 60
+    values = rng.normal(0, 0.4, (seeds, 1)) + rng.normal(0, 0.6, images) + rng.normal(size=(seeds, images))
+    rows, columns = (
+        rng.multinomial(seeds, [1 / seeds] * seeds, 20000),
+        rng.multinomial(images, [1 / images] * images, 20000),
+    )
+    bootstrap = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True) / values.size
+    additive = values.mean(1, keepdims=True) + values.mean(0) - values.mean()
+    residual = np.square(values - additive).sum() / ((seeds - 1) * (images - 1) * values.size)
+    found = crossed_interval(values)
+    reach = stats.t.ppf(0.975, seeds - 1) * stats.sem(values.mean(1))
+    assert found.high - found.value == pytest.approx(math.hypot(reach, found.images))
+    assert found.value == pytest.approx(values.mean())
+    variance = stats.sem(values.mean(1)) ** 2 + (found.images / stats.norm.ppf(0.975)) ** 2
+    assert bootstrap.var() - 2 * residual == pytest.approx(variance, rel=0.05)
 
 
-@pytest.mark.parametrize("counts", [(10, 3, 9, 5), (0, 1, 0, 0), (5, 4, 4, 2), (900, 30, 11, 59)])
-def test_mcnemar_agrees_with_statsmodels(counts: tuple[int, int, int, int]) -> None:
-    table = np.reshape(counts, (2, 2))
-    assert mcnemar_test(*surveys(*counts)).p == pytest.approx(mcnemar(table, exact=True).pvalue)
+def test_images_that_all_seeds_answer_alike_leave_the_t_interval_of_seeds() -> None:
+    of_seeds = np.array([0.9, 0.92, 0.95])
+    assert crossed_interval(np.repeat(of_seeds[:, None], 50, 1))[:3] == pytest.approx(mean_interval(of_seeds))
 
 
-def test_mcnemar_of_classifiers_that_never_differ_says_nothing() -> None:
-    right = np.array([True, False, True])
-    assert mcnemar_test(right, right) == pytest.approx((0, 0, math.nan), nan_ok=True)
-    with pytest.raises(ValueError, match=r"equal lengths, got \(3,\) and \(2,\)"):
-        mcnemar_test(right, right[:2])
-
-
-def test_seeds_are_combined_by_their_discordant_images_and_silent_ones_do_no_harm() -> None:
-    seeds = [mcnemar_test(*surveys(*counts)) for counts in ((90, 8, 1, 1), (90, 5, 4, 1), (99, 0, 0, 1))]
-    found = combined_mcnemar(seeds)
-    assert found[:2] == (13, 5)
-    assert found.p == pytest.approx(mcnemar(np.array([[0, 13], [5, 0]]), exact=True).pvalue)
-    assert combined_mcnemar(seeds[:1]) == seeds[0]
-    assert math.isnan(combined_mcnemar([]).p)
+def test_one_seed_has_the_binomial_uncertainty_of_its_test_images_and_no_interval() -> None:
+    right = np.repeat([1.0, 0.0], [992, 8])
+    found = crossed_interval(right[None])
+    assert found.images == pytest.approx(stats.norm.ppf(0.975) * math.sqrt(0.992 * 0.008 / 999))
+    assert np.isnan(found[1:3]).all()
+    alike = crossed_interval([right, right])
+    assert alike.images == pytest.approx(found.images)
+    assert math.isnan(alike.low)
+    with pytest.raises(ValueError, match=r"values must be \[seeds, images\], got shape \(1000,\)"):
+        crossed_interval(right)
 
 
 # Several tasks
@@ -313,16 +319,26 @@ def test_the_bootstrap_interval_is_near_students_for_normal_values_and_claims_no
 COUNTS = [100, 200, 400, 800]
 
 
-def curve(seeds: int, spread: float = 0.0) -> list[np.ndarray]:
-    """Accuracies of error 2 / sqrt(count): a straight line in the logarithms."""
+def curve(seeds: int, spread: float = 0.0) -> np.ndarray:
+    """Accuracies of error 2 / sqrt(count), [sizes, seeds]: a straight line in the logarithms."""
     noise = np.random.default_rng(9).normal(0, spread, (4, seeds))
-    return [1 - 2 / math.sqrt(count) + some for count, some in zip(COUNTS, noise, strict=True)]
+    return 1 - 2 / np.sqrt(np.array(COUNTS))[:, None] + noise
+
+
+def worth(rng: np.random.Generator, seeds: int, absent: int = 0) -> Estimate:
+    """Of accuracies whose seeds all sizes and the treated share, with spreads like MNIST's; the truth is 150 images.
+    The first seeds are absent from the larger sizes."""
+    errors = 2 / np.sqrt(np.array([*COUNTS, 250.0]))[:, None]
+    drawn = 1 - errors * (1 + 0.07 * rng.normal(size=seeds) + 0.07 * rng.normal(size=(5, seeds)))
+    drawn[2:4, :absent] = np.nan
+    return equivalent_images(COUNTS, drawn[:4], 100, drawn[4])
 
 
 def test_equivalent_images_are_the_inverse_of_a_known_learning_curve() -> None:
     for images in (150, 300, 777):
         found = equivalent_images(COUNTS, curve(3), 100, [1 - 2 / math.sqrt(images)] * 3)
-        assert found == pytest.approx((images - 100,) * 3)
+        assert found.value == pytest.approx(images - 100)
+        assert found[1:] == pytest.approx((images - 100,) * 2, rel=0.02)  # to a step of where it is tested
     assert equivalent_images(COUNTS, curve(3), 200, curve(3)[1]).value == pytest.approx(0, abs=1e-6)
 
 
@@ -332,6 +348,20 @@ def test_equivalent_images_beyond_the_curve_are_infinite() -> None:
     near = equivalent_images(COUNTS, curve(5, 0.003), 400, 1 - 2 / math.sqrt(780) + np.linspace(-0.01, 0.01, 5))
     assert 300 < near.value < 400
     assert (math.isfinite(near.low), near.high) == (True, np.inf)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_a_worth_contains_nothing_exactly_where_the_gain_contains_nothing(seeds: int) -> None:
+    rng = np.random.default_rng(12)
+    agreed = set()
+    for _ in range(40):
+        baseline = curve(1) + rng.normal(0, 0.02, (4, seeds))
+        treated = baseline[1] + rng.normal(0.02, 0.02, seeds)
+        gain, found = paired_difference(treated, baseline[1]), equivalent_images(COUNTS, baseline, 200, treated)
+        if len(set(baseline.mean(1).argsort())) == 4 and (np.diff(baseline.mean(1)) > 0).all():
+            assert (gain.low > 0) == (found.low > 0)
+            agreed.add(gain.low > 0)
+    assert agreed == {True, False}
 
 
 def test_equivalent_images_of_one_seed_have_no_interval() -> None:
@@ -349,7 +379,7 @@ def test_a_learning_curve_that_dips_goes_on_level() -> None:
 @pytest.mark.parametrize("counts", [[100, 200, 400], [100, 400, 200, 800]])
 def test_a_learning_curve_needs_accuracies_for_ascending_counts(counts: list[int]) -> None:
     with pytest.raises(ValueError, match=f"accuracies for each of {len(counts)} ascending counts"):
-        equivalent_images(counts, curve(2), 100, [0.9])
+        equivalent_images(counts, curve(2), 100, [0.9, 0.9])
 
 
 # Whether 95 % are 95 %
@@ -367,6 +397,12 @@ def correlated(rng: np.random.Generator, r: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("estimate", "truth"),
     [
+        pytest.param(lambda rng: worth(rng, 5), 150, id="real images worth, 5"),
+        pytest.param(lambda rng: worth(rng, 3), 150, id="real images worth, 3"),
+        pytest.param(lambda rng: worth(rng, 8, absent=3), 150, id="real images worth, 8 and 5"),
+        pytest.param(lambda rng: crossed_interval(answers(rng, 5, 300, 0.1, 1))[:3], RIGHT, id="seeds and images, 5"),
+        pytest.param(lambda rng: crossed_interval(answers(rng, 3, 300, 0.3, 1))[:3], RIGHT, id="seeds and images, 3"),
+        pytest.param(lambda rng: crossed_interval(answers(rng, 10, 300, 0, 0.5))[:3], RIGHT, id="images alone, 10"),
         pytest.param(lambda rng: mean_interval(rng.normal(1, 2, 5)), 1, id="mean, 5"),
         pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 5), resamples=1000), 1, id="bootstrap, 5"),
         pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 10), resamples=1000), 1, id="bootstrap, 10"),

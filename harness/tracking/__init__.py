@@ -14,18 +14,16 @@ from harness.tracking import settings  # noqa: F401
 if TYPE_CHECKING:
     from harness.tracking.addresses import default_uri, without_password
     from harness.tracking.artifacts import fetched, log_files
-    from harness.tracking.bits import packed, unpacked
     from harness.tracking.closing import reap, sync
-    from harness.tracking.reading import get_run, read_histories, read_runs
+    from harness.tracking.reading import get_run, read_arrays, read_histories, read_runs
     from harness.tracking.stores import client
     from harness.tracking.writing import Run, exit_code, note_left, run
 
 _WHERE = {
     "addresses": ("default_uri", "without_password"),
     "artifacts": ("fetched", "log_files"),
-    "bits": ("packed", "unpacked"),
     "closing": ("reap", "sync"),
-    "reading": ("get_run", "read_histories", "read_runs"),
+    "reading": ("get_run", "read_arrays", "read_histories", "read_runs"),
     "stores": ("client",),
     "writing": ("Run", "exit_code", "note_left", "run"),
 }
@@ -40,13 +38,12 @@ __all__ = [
     "get_run",
     "log_files",
     "note_left",
-    "packed",
+    "read_arrays",
     "read_histories",
     "read_runs",
     "reap",
     "run",
     "sync",
-    "unpacked",
     "without_password",
 ]
 

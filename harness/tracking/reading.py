@@ -1,13 +1,17 @@
 """The read side: runs and the histories of their metrics as tidy frames."""
 
 import math
+import tempfile
+import zipfile
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
 
 from harness.errors import InputError
 from harness.tracking import cache, local
@@ -95,6 +99,34 @@ def _frame(rows: Collection[Row], experiments: dict[str, str], columns: Sequence
 
 def _times(ms: pd.Series) -> pd.Series:
     return pd.to_datetime(ms.astype("Int64"), unit="ms")
+
+
+def read_arrays(
+    run_ids: Sequence[str], path: str, tracking_uri: str | None = None
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """The arrays in an `.npz` artifact of runs, by run id and name; without the runs that have no such artifact.
+
+    Raises InputError for a file that holds none, for an id that the store does not have, and for a store that is away.
+    """
+    with answering(tracking_uri):
+        store = reading_client(tracking_uri)
+
+    def read(run_id: str) -> dict[str, NDArray[Any]] | None:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = store.download_artifacts(local.in_the_store(run_id), path, folder)
+            except (MlflowException, OSError):
+                get_run(run_id, tracking_uri)  # it may be the run that is missing, or the store
+                return None
+            try:
+                with np.load(found) as arrays:
+                    return dict(arrays)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise InputError(f"artifact {path} of run {run_id} holds no arrays: {error}") from error
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        arrays = zip(run_ids, pool.map(read, run_ids), strict=True)
+        return {run_id: own for run_id, own in arrays if own is not None}
 
 
 def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Logged:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    artifacts: str = "file:///nowhere"
 
 
 def fill(database: str, runs: Iterable[Logged]) -> None:
@@ -93,7 +94,7 @@ def fill(database: str, runs: Iterable[Logged]) -> None:
     for block in batched(enumerate(runs), BLOCK):
         rows: dict[Any, list[dict[str, Any]]] = {each: [] for each in TABLES}
         for number, run in block:
-            row = finished(number, experiment)
+            row = finished(number, experiment, run.artifacts)
             own, moment = {"run_uuid": row["run_uuid"]}, {"step": 0, "is_nan": False, "timestamp": row["start_time"]}
             rows[SqlRun].append(row)
             values = [{**own, **moment, "key": key, "value": value} for key, value in run.metrics.items()]
@@ -113,12 +114,12 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield block
 
 
-def finished(number: int, experiment: int) -> dict[str, Any]:
+def finished(number: int, experiment: int, artifacts: str) -> dict[str, Any]:
     start = START_MS + number * LENGTH_MS
     return {
         "run_uuid": run_id(number), "name": f"run {number}", "source_type": "LOCAL", "source_name": "",
         "entry_point_name": "", "user_id": "", "source_version": "", "status": "FINISHED", "start_time": start,
-        "end_time": start + LENGTH_MS, "lifecycle_stage": "active", "artifact_uri": "file:///nowhere",
+        "end_time": start + LENGTH_MS, "lifecycle_stage": "active", "artifact_uri": artifacts,
         "experiment_id": experiment,
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis import curves, pages, runs, statistics
+from analysis import curves, pages, quality_vs_gain, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS, pairs
 from analysis.lazily import np, pd
 from analysis.pages import Section
@@ -181,6 +181,7 @@ def _gain_follows_quality(cells: pd.DataFrame) -> Iterator[Finding]:
     for figure, sign, words in (
         ("conditional_accuracy", 1, "conditional accuracy"), ("cas", 1, "CAS"), ("quality_fid", -1, "FID, negated"),
     ):  # fmt: skip
+        figure = quality_vs_gain.measured_as(figure, own)
         known = own.dropna(subset=[figure]) if figure in own else own[:0]
         if known["method"].nunique() < 2:
             yield _missing(claim, f"fewer than two generators with {words}")

@@ -27,8 +27,8 @@ MAX_COPY_P = 0.001
 MEANINGS = {
     "collapsed": f"coverage under {COVERAGE_OF_FLOOR:g} of real images', diversity of a class under {MIN_DIVERSITY:g} "
     f"or conditional accuracy under {MIN_CONDITIONAL_ACCURACY:g}",
-    "copies": f"a sample's nearest real image is one that the generator saw {MIN_COPY_ODDS:g} times as often as chance "
-    f"has it, p < {MAX_COPY_P:g}",
+    "copies": f"the odds that a sample's nearest real image is one that the generator saw are {MIN_COPY_ODDS:g} times "
+    f"those of chance, p < {MAX_COPY_P:g}",
 }
 
 

@@ -154,6 +154,7 @@ def notes(augmented: pd.DataFrame) -> list[str]:
         "Holm-corrected over the arms of one n_real: over the confirmatory ones where any were named beforehand, and "
         "the others are exploratory, with no such p and no claim. "
         "Detectable: the gain that n seeds with this spread show with 80 % power at p < 0.05, before correction.",
+        *([pages.CROSS_VALIDATED] if augmented.get("split", pd.Series()).eq(runs.VALIDATION).any() else []),
         *accuracy_table.missing(augmented),
     ]
 

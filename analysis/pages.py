@@ -29,6 +29,10 @@ td.words { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 :target { background: #fff3c4; }
 """
 DPI = 150
+CROSS_VALIDATED = (
+    "There are no test images in this comparison: accuracy, precision, recall, F1 and CAS are on validation images, as "
+    "in a cross-validation inside the n_real images."
+)
 # The policy keeps the page from asking the network for anything, whatever names and reasons the runs hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -62,6 +66,14 @@ class Section:
             setting=setting,
         )
 
+    def noted(self, note: str) -> Section:
+        """The part with another note under each of its tables."""
+        noted = {
+            name: (replace(table, notes=[*table.notes, note]), numbers)
+            for name, (table, numbers) in self.tables.items()
+        }
+        return replace(self, tables=noted)
+
     def write(self, folder: Path) -> list[Path]:
         """NAME.md, .csv and .tex of each table and NAME.png of each picture in a folder that is there; their paths."""
         paths = [path for name, (table, numbers) in self.tables.items() for path in table.write(folder, name, numbers)]
@@ -81,8 +93,10 @@ def in_names(setting: str) -> str:
 
 def each_setting(sections: Callable[[pd.DataFrame], Iterable[Section]], cells: pd.DataFrame) -> Iterator[Section]:
     """An analysis' parts for each setting of the classifiers, whose cells are a grid of their own."""
+    of_validation = "split" in cells and cells["split"].eq(runs.VALIDATION).any()
     for setting, own in runs.by_setting(cells):
-        yield from (section.of(setting) for section in sections(own))
+        for section in sections(own):
+            yield (section.noted(CROSS_VALIDATED) if of_validation else section).of(setting)
 
 
 def write(sections: Iterable[Section], out: Path, otherwise: str) -> list[Path]:

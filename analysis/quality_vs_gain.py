@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from analysis import accuracy_table, marks, pages, runs, statistics
-from analysis.lazily import Figure, pd, sns
+from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE
 from analysis.tables import Table, with_interval
@@ -45,7 +45,7 @@ FIGURES = {
     "quality_coverage": Quality("coverage", 1),
     "quality_diversity": Quality("diversity", 1),
     "quality_sharpness": Quality("sharpness", 1),
-    "quality_copy_odds": Quality("copy odds", -1, style="z.3g"),
+    "quality_copy_share": Quality("copy share, %", -1, 100, "z.3g"),
 }
 """By their column in the cells."""
 REAL = "real"
@@ -105,7 +105,10 @@ def _means(cells: pd.DataFrame, columns: dict[str, str]) -> dict[str, object]:
     row: dict[str, object] = {"num_seeds": len(cells)}
     for name in FIGURES:
         row |= _mean(cells.reindex(columns=[columns.get(name, "")]).iloc[:, 0], name)
-    return row
+    chance = (
+        cells.reindex(columns=["quality_copy_chance"]).iloc[:, 0] if "quality_copy_share" in columns.values() else []
+    )
+    return row | {"quality_copy_chance": float(np.mean(chance)) if len(chance) else math.nan}
 
 
 def _mean(values: pd.Series, name: str) -> dict[str, float]:
@@ -124,18 +127,41 @@ def correlation_table(cells: pd.DataFrame) -> pd.DataFrame:
     gains = generator_gains(cells)
     rows = []
     for name, figure in FIGURES.items():
-        known = gains.reindex(columns=["n_real", name, "gain_points", "run_id", "baseline_run_id"])
-        known = known.dropna(subset=[name, "gain_points"])
+        column = measured_as(name, gains)
+        known = gains.reindex(columns=["n_real", "method", column, "gain_points", "run_id", "baseline_run_id"])
+        known = known.dropna(subset=[column, "gain_points"])
         # Accuracies are shares of whole images in float32: gains that differ by their rounding alone are equal.
-        known = known.assign(quality=figure.better * known[name], gain_points=known["gain_points"].round(4))
+        known = known.assign(quality=figure.better * known[column], gain_points=known["gain_points"].round(4))
         ranked = known.groupby("n_real")[["quality", "gain_points"]].rank(pct=True)
         parts = [(n_real, known[known["n_real"] == n_real]) for n_real in sorted(gains["n_real"].unique())]
         for n_real, part in [*parts, (pd.NA, ranked)]:
             found = statistics.rank_correlation(part["quality"], part["gain_points"])
             row = {"figure": name, "n_real": n_real, "n": len(part)}
             row |= {"correlation": found.value, "low": found.low, "high": found.high}
+            if n_real is pd.NA:
+                for title, apart in apart_by_arm(known).items():
+                    row |= {title: apart.value, f"{title}_low": apart.low, f"{title}_high": apart.high}
             rows.append(row | accuracy_table.run_ids(known.loc[part.index]))
     return pd.DataFrame(rows).astype({"n_real": "Int64"})
+
+
+def measured_as(figure: str, cells: pd.DataFrame) -> str:
+    """The column of a figure to set beside gains on the test images: of CAS that on validation images, where it is."""
+    known = figure == "cas" and cells.reindex(columns=["validation_cas"])["validation_cas"].notna().any()
+    return "validation_cas" if known else figure
+
+
+def apart_by_arm(known: pd.DataFrame) -> dict[str, statistics.Estimate]:
+    """The correlation of `quality` and `gain_points` `between` arms' means, ranked within each n_real, and `within` an
+    arm, over its seeds ranked among themselves."""
+    both, arms = ["quality", "gain_points"], ["n_real", "method"]
+    means = known.groupby(arms)[both].mean().round(6).groupby("n_real").rank(pct=True)
+    several = known[known.groupby(arms)["quality"].transform("size") > 1]
+    seeds = several.groupby(arms)[both].rank(pct=True)
+    return {
+        "between": statistics.rank_correlation(means["quality"], means["gain_points"]),
+        "within": statistics.rank_correlation(seeds["quality"], seeds["gain_points"]),
+    }
 
 
 def generator_gains(cells: pd.DataFrame) -> pd.DataFrame:
@@ -157,13 +183,15 @@ def shown_quality(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         for name, figure in FIGURES.items():
             mean, low, high = (figure.scale * row[name + end] for end in ("", "_low", "_high"))
             figures.append(with_interval(mean, low, high, figure.style))
+        if not math.isnan(row["quality_copy_chance"]):
+            figures[-1] += f" (chance {100 * row['quality_copy_chance']:.3g})"
         texts.append([there, method + signs.get((n_real, method), ""), str(row["num_seeds"]), *figures])
     note = (
         f"Data set {cells['dataset'].iloc[0]}, judge {cells['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
         "intervals, in the judge's features beside unseen real images. The last row is what other real images get "
         f"there, and for CAS the accuracy of none at the largest n_real, {cells['n_real'].max()}. Diversity is that of "
-        "the least varied class, sharpness beside the reference's. FID and KID are better the lower; copy odds are 1 "
-        "without copies."
+        "the least varied class, sharpness beside the reference's. FID and KID are better the lower. Copy share: "
+        "samples whose nearest real image is one that the generator saw, beside what chance gives of new images."
     )
     headings = ("n_real", "method", "n", *(figure.title for figure in FIGURES.values()))
     return Table(headings, texts, notes=[note, *marks.notes(cells)], group="n_real")
@@ -178,6 +206,10 @@ def shown_correlations(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         texts.append(
             [FIGURES[str(name)].title.removesuffix(", %")]
             + [with_interval(value, low, high, "+z.2f") for value, low, high in found]
+            + [
+                with_interval(*(own.iloc[-1][f"{title}{end}"] for end in ("", "_low", "_high")), style="+z.2f")
+                for title in ("between", "within")
+            ]
             + [str(own["n"].iloc[-1])]
         )
     arms = sorted(generator_gains(cells)["method"].unique())
@@ -186,9 +218,12 @@ def shown_correlations(table: pd.DataFrame, cells: pd.DataFrame) -> Table:
         "Spearman's ρ of a figure and the gain over none, over the pairs (arm, seed) of "
         f"{', '.join(arms) or 'no generator'}; all: n pairs of ranks within each n_real. + is better samples, more "
         f"gain: {negated} are negated. 95 % intervals (Bonett and Wright 2000); pairs of one seed share their "
-        "baseline, and those of one arm their method, so they are too short, and speak of these generators alone."
+        "baseline, and those of one arm their method, so they are too short, and speak of these generators alone. "
+        "Between arms: of the arms' means, ranked within each n_real; within an arm: over its seeds, ranked among "
+        "themselves. CAS is "
+        f"that on {'validation' if measured_as('cas', generator_gains(cells)) != 'cas' else 'test'} images here."
     )
-    headings = ("figure", *(f"ρ, {size}" for size in sizes), "ρ, all", "n")
+    headings = ("figure", *(f"ρ, {size}" for size in sizes), "ρ, all", "ρ between arms", "ρ within an arm", "n")
     return Table(headings, texts, left=("figure",), notes=[note])
 
 
@@ -214,8 +249,6 @@ def plot(paired: pd.DataFrame, columns: int = 6) -> Figure:
         sns.scatterplot(values, x="value", y="gain_points", **shapes, legend=place == 0, ax=panel)
         less = ", less is better" if FIGURES[name].better < 0 else ""
         panel.set(xlabel=FIGURES[name].title + less, ylabel="gain [points]")
-        if name == "quality_copy_odds" and values["value"].max() > 10 * values["value"].min():
-            panel.set_xscale("log")
         sns.despine(ax=panel)
     for panel in panels[len(names) :]:
         panel.set_axis_off()

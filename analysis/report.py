@@ -16,6 +16,7 @@ from pathlib import Path
 from analysis import (
     accuracy_table,
     claims,
+    controls,
     cost_vs_gain,
     low_data,
     on_top,
@@ -34,7 +35,7 @@ from analysis.runs import Source
 from analysis.tables import Table, folder
 from harness import cli
 
-ANALYSES = (accuracy_table, significance, low_data, sweeps, quality_vs_gain, cost_vs_gain, per_digit)
+ANALYSES = (accuracy_table, significance, controls, low_data, sweeps, quality_vs_gain, cost_vs_gain, per_digit)
 PROTOCOL = (
     "A generator sees only the same n_real real images as the classifier. Arms at every n_real: none, the controls "
     "duplicate, affine and noise, each generator, and its samples filtered by a classifier of the same real images.",

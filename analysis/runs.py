@@ -33,15 +33,20 @@ METRICS = {
     "f1": "test/f1",
     "conditional_accuracy": "samples/conditional_accuracy",
     "cas": "test/cas",
+    "validation_cas": "validation/cas",
     "generator_training_s": "cost/generator_training_device_seconds",
     "generator_sampling_s": "cost/generator_sampling_device_seconds",
     "classifier_training_s": "cost/training_device_seconds",
 }
+TEST, VALIDATION = "test", "validation"
+"""The splits that scores may be of, in the column `split`."""
 RIGHT = "right.npz"
 """Which test images a cell got right: an artifact of its run, and the file of all runs beside one of rows."""
 PLACE = "right_in"
 """The column that says where that is: a file, or a store (by its URI, "" where none was given). No file has it."""
 NUM_SYNTHETIC = "params.num_synthetic"
+SCORES = ("accuracy", "precision", "recall", "f1", "cas")
+"""Which of them are on validation images where a comparison has no test images, as one by cross-validation."""
 OPTIONAL_COLUMNS = {
     "variant": "tags.variant",
     "setting": "tags.setting",
@@ -67,7 +72,7 @@ GROUPS = {
     "metrics.samples/conditional_accuracy_class_": "conditional_accuracy_class_",
 }
 """Metrics of which there are several, by the beginning of their columns."""
-TEXTS = ["run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "data_digest", "classes",
+TEXTS = ["split", "run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "data_digest", "classes",
          "commit", "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
 NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
 
@@ -231,7 +236,8 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: run_id, method, dataset, judge (text); n_real, seed (int); accuracy, precision, recall, f1,
     conditional_accuracy, cas (0 … 1); generator_training_s, generator_sampling_s, classifier_training_s
     (device-seconds); num_synthetic (nullable int); variant (text, "" but for a sweep's cells), setting (text, "" for
-    the classifier as it is) and the rest of OPTIONAL_COLUMNS;
+    the classifier as it is) and the rest of OPTIONAL_COLUMNS; split (text), of which
+    accuracy, precision, recall, f1 and cas are;
     quality_…, floor_…, recall_class_… and conditional_accuracy_class_… as they were logged. What an arm does not have
     is NaN.
 
@@ -243,7 +249,10 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
         states = ", ".join(f"{count} {status}" for status, count in runs["status"].value_counts().items())
         raise InputError(f"no classifier cell of the comparison has finished ({states}); resume it first")
     absent = pd.Series(np.nan, finished.index)
-    wanted = {tag: f"tags.{tag}" for tag in TAGS} | {name: f"metrics.{metric}" for name, metric in METRICS.items()}
+    has_test = finished.get("metrics.test/accuracy", absent).notna().any()
+    split = TEST if has_test or finished.get("metrics.validation/accuracy", absent).isna().all() else VALIDATION
+    metrics = METRICS | {name: METRICS[name].replace(TEST, split) for name in SCORES}
+    wanted = {tag: f"tags.{tag}" for tag in TAGS} | {name: f"metrics.{metric}" for name, metric in metrics.items()}
     grouped = {
         GROUPS[start] + column.removeprefix(start): column
         for start in GROUPS
@@ -254,6 +263,7 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
     cells = pd.DataFrame({name: finished.get(column, absent) for name, column in names.items()})
     for name in ("variant", "setting"):
         cells[name] = cells[name].astype(object).fillna("").astype(str)
+    cells["split"] = split
     cells["num_synthetic"] = pd.to_numeric(finished[NUM_SYNTHETIC]).astype("Int64")
     cells["initialisations"] = pd.to_numeric(cells["initialisations"]).fillna(1).astype("int64")
     for name in (*TAGS, "accuracy"):
@@ -266,10 +276,13 @@ def finished_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 def checked(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells themselves. Raises InputError where they cannot stand in one table."""
-    kinds = (("dataset", "data sets"), ("judge", "judges"), ("numerics", "versions of the numerics"))
-    for tag, kind in kinds:
+    kinds = {
+        "dataset": ("data sets", ""), "judge": ("judges", ""), "numerics": ("versions of the numerics", FIRST_NUMERICS),
+        "split": ("splits", TEST),
+    }  # fmt: skip
+    for tag, (kind, unsaid) in kinds.items():
         known = cells.get(tag, pd.Series(dtype=object)).astype(object)
-        values = sorted(known.where(known.notna(), FIRST_NUMERICS).astype(str).unique())
+        values = sorted(known.where(known.notna(), unsaid).astype(str).unique())
         if len(values) > 1:
             raise InputError(f"cells of {len(values)} {kind} in one comparison ({', '.join(values)}); "
                              "compare each on its own")  # fmt: skip

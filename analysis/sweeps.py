@@ -25,12 +25,22 @@ from analysis.pages import Section
 from analysis.tables import Table, interval_in
 from harness import cli
 
-SWEEPS = {"amount": r"([\d.e+-]+)x", "share": r"share=([\d.e+-]+)"}
+SWEEPS = {
+    "amount": r"([\d.e+-]+)x", "share": r"share=([\d.e+-]+)", "weight": r"weight=([\d.e+-]+)", "batch": r"batch=(\w+)",
+}  # fmt: skip
 """A cell's variant in each sweep."""
-LABELS = {"amount": "synthetic / real images", "share": "synthetic share of a batch"}
+BATCHES = ("none", "shared", "enlarged", "replaced")
+"""How synthetic images come into a batch, by their place in the sweep: not, in real ones' stead by their share of all
+images (a whole arm), besides the real ones, and each in the stead of one."""
+LABELS = {
+    "amount": "synthetic / real images", "share": "synthetic share of a batch",
+    "weight": "weight of a synthetic image in the loss", "batch": "synthetic images in a batch",
+}  # fmt: skip
 HEADINGS = {
     "amount": ("n_real", "method", "synthetic / real", "images", "n", "accuracy, %", "gain, points"),
     "share": ("n_real", "method", "synthetic share", "n", "accuracy, %", "gain, points"),
+    "weight": ("n_real", "method", "weight", "n", "accuracy, %", "gain, points"),
+    "batch": ("n_real", "method", "batch", "n", "accuracy, %", "gain, points"),
 }
 MISSING = (
     "no cell of a sweep: experiments/compare.py --amounts 0.5 1 2 --shares 0.25 0.5, with the comparison's other "
@@ -47,7 +57,8 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
         yield Section(
             "How many synthetic images, and in what share",
             tables={
-                f"sweep_{sweep}": (shown(table, sweep, notes(swept, sweep)), table) for sweep, table in found.items()
+                f"sweep_{sweep}": (shown(table, sweep, notes(swept, sweep)), named(table, sweep))
+                for sweep, table in found.items()
             },
             pictures={"sweeps": (plot(found), "Gain over none with 95 % intervals")},
         )
@@ -57,15 +68,18 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 
 
 def placed(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with their places in the sweeps: `amount` in multiples of n_real, `share` 0 … 1, NaN where in none.
+    """The cells with their places in the sweeps: `amount` in multiples of n_real, `share` and `weight` 0 … 1, and that
+    of `batch` in BATCHES; NaN where in none.
 
-    A whole arm has the amount of its samples, the arm `none` is the beginning of both.
+    A whole arm has the amount of its samples, a weight of 1 and a shared batch; the arm `none` is the beginning of all.
     """
     placed = cells.copy()
     for sweep, pattern in SWEEPS.items():
-        placed[sweep] = placed["variant"].str.extract(f"^{pattern}$", expand=False).astype(float)
+        found = placed["variant"].str.extract(f"^{pattern}$", expand=False)
+        placed[sweep] = (found.map(BATCHES.index, na_action="ignore") if sweep == "batch" else found).astype(float)
         placed.loc[placed["method"] == BASELINE, sweep] = 0.0
     whole = (placed["variant"] == "") & (placed["method"] != BASELINE)
+    placed.loc[whole, ["weight", "batch"]] = [1.0, BATCHES.index("shared")]
     placed.loc[whole, "amount"] = (placed["num_synthetic"] / placed["n_real"]).astype(float)
     return placed
 
@@ -89,6 +103,11 @@ def points(placed: pd.DataFrame, sweep: str) -> pd.DataFrame:
             own = here[(here["method"] == method) & (here["variant"] == variant)]
             rows.append(row(own, n_real, method, sweep, value, variant == ""))
     return pd.DataFrame(rows)
+
+
+def named(table: pd.DataFrame, sweep: str) -> pd.DataFrame:
+    """`points` with the names of batches."""
+    return table.assign(batch=[BATCHES[round(place)] for place in table["batch"]]) if sweep == "batch" else table
 
 
 def swept(placed: pd.DataFrame, sweep: str) -> pd.Series:
@@ -139,6 +158,11 @@ def notes(placed: pd.DataFrame, sweep: str) -> list[str]:
         "with the amount.",
         "share": "All of a generator's samples are drawn from, whatever their share; the batch keeps its size, so that "
         "real images make room.",
+        "weight": "All of a generator's samples, in the batches of the whole arm, whose weight is 1; each counts by "
+        "its weight in the loss.",
+        "batch": "The same samples. Shared: a batch keeps its size, and synthetic images take real ones' places by "
+        "their share of all images; enlarged: they come besides, so that real images are seen as often as by none; "
+        "replaced: a real image gives way to one of its class.",
     }
     lines = [
         f"Data set {placed['dataset'].iloc[0]}, judge {placed['judge'].iloc[0][:12]}. Means over n seeds with 95 % t "
@@ -154,7 +178,8 @@ def shown(table: pd.DataFrame, sweep: str, under: Sequence[str]) -> Table:
     """`points` as they are printed."""
     texts = []
     for row in table.to_dict("records"):
-        place = f"{row[sweep]:g}" + (" (whole set)" if row["whole"] else "")
+        place = BATCHES[round(row[sweep])] if sweep == "batch" else f"{row[sweep]:g}"
+        place += " (whole set)" if row["whole"] and sweep == "amount" else ""
         texts.append(
             [
                 str(row["n_real"]),
@@ -198,6 +223,8 @@ def draw(panel: Axes, table: pd.DataFrame, sweep: str, colours: dict[str, tuple[
                        marker="o", markersize=4, linewidth=1.2, elinewidth=1, capsize=2 + place)  # fmt: skip
     if len(table):
         panel.legend(frameon=False, fontsize=8)
+    if sweep == "batch":
+        panel.set_xticks(range(len(BATCHES)), BATCHES)
     if sweep == "amount" and len(table):
         values = sorted(table[sweep].unique())
         panel.set_xscale("symlog", linthresh=min(value for value in values if value > 0), linscale=0.5)

@@ -86,6 +86,7 @@ def test_quality_stands_beside_its_floor(found_of_fresh: dict[str, float]) -> No
     assert figures <= set(found_of_fresh)
     assert set(found_of_fresh) - figures == {
         "test/floor/conditional_accuracy", "test/quality/copy_auc", "test/quality/copy_p", "test/quality/copy_odds",
+        "test/quality/copy_share", "test/quality/copy_chance",
     }  # fmt: skip
     for name in ("precision", "recall", "coverage", "diversity", "sharpness"):
         assert found_of_fresh[f"test/quality/{name}"] == pytest.approx(found_of_fresh[f"test/floor/{name}"], abs=0.15)
@@ -134,6 +135,7 @@ def test_copies_are_seen_as_such(control: str, digits: Dataset) -> None:
     """The real images again, as they are and slightly noised."""
     found = copies.memorisation(controls.make_control(control, digits.real, 800, 0), digits.real, digits.test)
     assert found.odds >= 10
+    assert found.share > 0.95 > found.chance == len(digits.real) / (len(digits.real) + len(digits.test))
     assert found.p < 0.001
     assert found.auc > 0.9
 
@@ -158,6 +160,8 @@ def test_the_odds_know_no_size(digits: Dataset, fresh: Images) -> None:
     """Four times as many seen as unseen images: a nearest one is a seen one four times as often by chance."""
     found = copies.memorisation(fresh, digits.real, digits.test[:100])
     assert 0.6 < found.odds < 1.6
+    assert found.chance == pytest.approx(len(digits.real) / (len(digits.real) + 100))
+    assert abs(found.share - found.chance) < 0.1
 
 
 def test_the_closest_pairs_are_a_copy_and_its_original(digits: Dataset, fresh: Images) -> None:

@@ -26,6 +26,7 @@ from harness.errors import InputError
 
 LISTED = {path.stem for path in (ROOT / "analysis").glob("[a-z]*.py") if "cli.main(main)" in path.read_text()}
 OF_ROWS = {
+    "controls": known_cells.known_cells,
     "on_top": known_cells.both_settings,
     "claims": full_cells,
     "cost_vs_gain": known_cells.known_cells,

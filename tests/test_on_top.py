@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from known_cells import RIGHT, augmented_right, both_settings, files_of, known_cells
+from known_cells import GOLDEN, RIGHT, augmented_right, both_settings, files_of, known_cells
 from scipy import stats
 
 from analysis import accuracy_table, answer, on_top, pages, report, runs, significance, statistics
@@ -174,3 +174,21 @@ def test_a_comparisons_run_has_the_gain_on_top_by_n_real(store: str) -> None:
     gains = tracking.read_histories([parent], ["test/gain/ddpm", "test/gain/ddpm/augment-True"], uri)
     assert gains["key"].value_counts().to_dict() == {"test/gain/ddpm": 3, "test/gain/ddpm/augment-True": 3}
     assert "### augment=True" in found["tags.mlflow.note.content"]
+
+
+def test_a_comparison_without_test_images_is_read_from_its_validation_images_and_says_so(tmp_path: Path) -> None:
+    stored = pd.read_csv(GOLDEN / "runs.csv").pipe(lambda runs: runs.astype(
+        dict.fromkeys([name for name in runs if name.startswith(("tags.", "params."))], str)
+    ))  # fmt: skip
+    own = [name for name in stored if name in {f"metrics.test/{score}" for score in runs.SCORES}]
+    renamed = stored.rename(columns={name: name.replace("test/", "validation/") for name in own})
+    cells = runs.finished_cells(renamed)
+    scores = ["accuracy", "precision", "f1", "cas"]
+    pd.testing.assert_frame_equal(cells[scores], runs.finished_cells(stored)[scores])
+    accuracy_table.write(cells, tmp_path)
+    assert "no test images in this comparison" in (tmp_path / "accuracy_table.md").read_text()
+    assert "no test images" not in (GOLDEN / "accuracy_table.md").read_text()
+    rows = runs.add_rows(cells, tmp_path / "rows.csv")
+    assert rows["split"].eq("validation").all()
+    with pytest.raises(InputError, match=r"2 splits in one comparison \(test, validation\)"):
+        runs.checked(pd.concat([cells, cells.assign(split="test", seed=cells["seed"] + 50)]))

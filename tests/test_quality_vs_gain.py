@@ -70,7 +70,7 @@ def test_the_row_of_real_images_has_the_floors_of_each_seed_once_and_the_ceiling
         assert row["quality_recall"] == pytest.approx(0.91)
         assert row["cas"] == pytest.approx(0.95)  # none at 600: 0.94, 0.95, 0.96
         assert row["conditional_accuracy"] == pytest.approx(0.991)
-        assert math.isnan(row["quality_copy_odds"])
+        assert math.isnan(row["quality_copy_share"])
 
 
 def test_a_figure_that_a_cell_lacks_has_no_mean(cells: pd.DataFrame) -> None:
@@ -202,3 +202,27 @@ def test_the_picture_has_a_panel_per_figure_and_a_dot_per_pair(cells: pd.DataFra
     dots = [sum(len(part.get_offsets()) for part in panel.collections) for panel in panels]
     assert dots == [24 if name != "cas" else 18 for name in FIGURES]
     assert "less is better" in panels[2].get_xlabel()
+
+
+def test_gains_follow_cas_on_validation_images_where_they_were_measured(cells: pd.DataFrame) -> None:
+    """The test images' own chance is in a CAS and in a gain on them."""
+    more = cells.assign(validation_cas=1 - cells["cas"])
+    assert correlations(cells).loc[("cas", 0), "correlation"] == pytest.approx(1)
+    assert correlations(more).loc[("cas", 0), "correlation"] == pytest.approx(-1)
+    assert (
+        "CAS is that on validation images" in quality_vs_gain.shown_correlations(correlation_table(more), more).notes[0]
+    )
+
+
+def test_the_correlation_between_arms_is_not_that_within_one(cells: pd.DataFrame) -> None:
+    """Better arms gain more, and an arm's better seeds gain less."""
+    means = cells.groupby(["n_real", "method"])["quality_coverage"].transform("mean")
+    turned = cells.assign(quality_coverage=2 * means - cells["quality_coverage"])
+    row = correlations(turned).loc[("quality_coverage", 0)]
+    assert (row["between"], row["within"]) == pytest.approx((1, -1))
+
+
+def test_the_copy_share_stands_beside_what_chance_gives(cells: pd.DataFrame) -> None:
+    texts = quality_vs_gain.shown_quality(quality_table(cells), cells).rows
+    assert [row[-1].split("(")[-1] for row in (texts[0], texts[5])] == ["chance 10)", "chance 40)"]
+    assert "chance" not in texts[-1][-1]

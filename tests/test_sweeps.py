@@ -11,6 +11,9 @@ from scipy import stats
 from analysis import pages, sweeps
 from harness.errors import InputError
 
+KNOWN = ("amount", "share")
+"""The sweeps of the known cells."""
+
 
 @pytest.fixture(scope="module")
 def placed() -> pd.DataFrame:
@@ -28,12 +31,12 @@ def test_the_files_are_those_stored(name: str, written: Path) -> None:
 
 
 def test_both_sweeps_are_there_in_three_forms_and_one_picture(written: Path) -> None:
-    tables = {f"sweep_{sweep}.{suffix}" for sweep in sweeps.SWEEPS for suffix in ("md", "csv", "tex")}
+    tables = {f"sweep_{sweep}.{suffix}" for sweep in KNOWN for suffix in ("md", "csv", "tex")}
     assert {path.name for path in written.iterdir()} == tables | {"sweeps.png"}
 
 
 def test_what_is_printed_are_the_tables(written: Path) -> None:
-    texts = [written.joinpath(f"sweep_{sweep}.md").read_text(encoding="utf-8") for sweep in sweeps.SWEEPS]
+    texts = [written.joinpath(f"sweep_{sweep}.md").read_text(encoding="utf-8") for sweep in KNOWN]
     assert written.with_suffix(".said").read_text(encoding="utf-8") == "\n".join(texts)
 
 
@@ -58,7 +61,7 @@ def test_shares_have_no_whole_set_for_it_says_no_share(placed: pd.DataFrame) -> 
 
 
 def test_only_what_was_swept_is_there(placed: pd.DataFrame) -> None:
-    for sweep in sweeps.SWEEPS:
+    for sweep in KNOWN:
         table = sweeps.points(placed, sweep)
         assert set(zip(table["n_real"], table["method"], strict=True)) == {
             (n_real, method) for n_real in (100, 1000) for method in ("ddpm", "gan")
@@ -115,8 +118,28 @@ def test_cells_of_no_sweep_are_refused_with_what_makes_them(tmp_path: Path) -> N
 
 
 def test_the_picture_has_a_row_per_sweep_and_a_panel_per_n_real(placed: pd.DataFrame) -> None:
-    figure = sweeps.plot({sweep: sweeps.points(placed, sweep) for sweep in sweeps.SWEEPS})
+    figure = sweeps.plot({sweep: sweeps.points(placed, sweep) for sweep in KNOWN})
     assert [panel.get_title() for panel in figure.axes] == 2 * ["100 real images", "1,000 real images"]
-    assert [panel.get_xlabel() for panel in figure.axes[::2]] == list(sweeps.LABELS.values())
+    assert [panel.get_xlabel() for panel in figure.axes[::2]] == [sweeps.LABELS[sweep] for sweep in KNOWN]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["ddpm", "gan"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "0.5", "1", "2", "20"]
+
+
+def test_weights_end_and_batches_begin_with_the_whole_arm(tmp_path: Path) -> None:
+    named = {"0.5x": "weight=0.3", "1x": "batch=replaced", "2x": "batch=enlarged"}
+    placed = sweeps.placed(known_cells().replace({"variant": named}))
+    weights = sweeps.points(placed, "weight").query("n_real == 100 and method == 'ddpm'")
+    assert weights["weight"].tolist() == [0, 0.3, 1]
+    assert weights["whole"].tolist() == [False, False, True]
+    batches = sweeps.points(placed, "batch").query("n_real == 100 and method == 'ddpm'")
+    assert [row[2] for row in sweeps.shown(batches, "batch", []).rows] == ["none", "shared", "enlarged", "replaced"]
+    gains = batches["gain_points"] - batches["gain_points"].iloc[1]
+    assert gains.tolist()[1:] == pytest.approx([0, SWEEP["2x"] / 10, SWEEP["1x"] / 10])
+    figure = sweeps.plot({"batch": sweeps.points(placed, "batch")})
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(sweeps.BATCHES)
+    cells = known_cells().replace({"variant": named})
+    pages.write(sweeps.sections(cells), tmp_path, "")
+    assert pd.read_csv(tmp_path / "sweep_batch.csv")["batch"].tolist()[:4] == list(sweeps.BATCHES)
+    assert {path.stem for path in pages.write(sweeps.sections(cells), tmp_path, "")} == {
+        "sweep_weight", "sweep_batch", "sweep_share", "sweeps",
+    }  # fmt: skip

@@ -22,6 +22,10 @@ class Memorisation:
     it too: a mean of digits is close to all of them"""
     p: float
     """of the one-sided Mann-Whitney test of that"""
+    share: float
+    """of samples whose nearest real image is a seen one"""
+    chance: float
+    """what that share is without copies: that of the seen among all images compared with"""
     odds: float
     """how much likelier a sample's nearest real image is a seen one than an unseen one, image for image; 1 without
     copies, and blur does not change it"""
@@ -43,6 +47,8 @@ def memorisation(samples: Images, seen: Images, unseen: Images) -> Memorisation:
     return Memorisation(
         auc=1 - float(test.statistic) / (len(ours) * len(theirs)),
         p=float(test.pvalue),
+        share=nearer / len(ours),
+        chance=len(seen) / (len(seen) + len(unseen)),
         odds=odds * len(unseen) / len(seen),
     )
 

@@ -73,8 +73,8 @@ def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: 
     `test/quality/fid`, `kid`, `precision`, `recall`, `density`, `coverage`, `diversity` (of the least varied class),
     `sharpness` (beside the reference's), each of as many samples as the reference has images, with its `test/floor/…`;
     `test/floor/conditional_accuracy`: what the judge gets of real images;
-    `test/quality/copy_auc`, `copy_p` and `copy_odds`: see `memorisation`. About 10 s for 20,000 MNIST
-    samples on 2 cores.
+    `test/quality/copy_auc`, `copy_p`, `copy_odds`, `copy_share` and `copy_chance`: see `memorisation`. About 10 s for
+    20,000 MNIST samples on 2 cores.
 
     Raises InputError where no test images were read, and for fewer than MINIMUM samples.
     """
@@ -91,6 +91,8 @@ def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: 
         "test/quality/copy_auc": found.auc,
         "test/quality/copy_p": found.p,
         "test/quality/copy_odds": found.odds,
+        "test/quality/copy_share": found.share,
+        "test/quality/copy_chance": found.chance,
     }
 
 

@@ -1,7 +1,7 @@
 """What does an arm add to a classifier that is augmented as usual? Gains on top of it, beside those over bare images.
 
-    python experiments/compare.py --dataset mnist --n-real 100 1000 --more-classifiers augment=True   # makes the cells
-    python -m analysis.on_top                                                                      # of the newest comparison
+    python experiments/compare.py --n-real 100 1000 --more-classifiers augment=True    # makes the cells
+    python -m analysis.on_top                                                          # of the newest comparison
     python -m analysis.on_top --rows analysis/results/mnist/rows.csv --confirmatory ddpm-moved 100:gan
 
 It prints, and writes to outputs/tables (with CSV, LaTeX and a picture), a row per (n_real, arm) and what they say:
@@ -35,7 +35,7 @@ HEADINGS = (
     "n_real", "method", "n", "bare, %", "gain over bare, points", "augmented, %", "gain on top, points", "p",
     "p (Holm)", "family", "detectable, points",
 )  # fmt: skip
-MISSING = "no arm beside none has augmented classifiers: experiments/compare.py --more-classifiers augment=True makes them"
+MISSING = "no arm beside none has augmented classifiers: compare.py --more-classifiers augment=True makes them"
 PICTURE = "Gain on top of augmentation by the number of real images, with 95 % intervals"
 
 

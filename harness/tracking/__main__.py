@@ -1,11 +1,14 @@
-"""python -m harness.tracking sync, reap, page or agent."""
+"""python -m harness.tracking sync, reap, grant, page or agent."""
 
 import sys
 from typing import Annotated
 
+import tyro
+
 from harness import cli
 from harness.bounds import Natural, Seconds, Within
-from harness.tracking.addresses import default_uri, ui_of
+from harness.errors import InputError
+from harness.tracking.addresses import default_uri, ui_of, user_of
 from harness.tracking.local import HEARTBEAT_S
 
 LongEnough = Annotated[float, Within(float, 2 * HEARTBEAT_S)]
@@ -45,6 +48,28 @@ def reap(
         closing.reap(older_than, all_users, tracking_uri, answer)
 
 
+def grant(
+    user: Annotated[str, tyro.conf.Positional],
+    experiment: Annotated[str, tyro.conf.Positional],
+    tracking_uri: str | None = None,
+) -> None:
+    """As a team's administrator: let a user write to an experiment, which is made where there is none.
+
+    Args:
+        user: the name that logs in
+        experiment: the experiment's name, such as NAME/generators
+        tracking_uri: the team's server; by default the environment's MLFLOW_TRACKING_URI
+    """
+    from harness.tracking import experiments, stores
+
+    if not user_of(uri := tracking_uri or default_uri()):
+        raise InputError("only a server's administrator grants: give --tracking-uri http(s)://HOST:PORT, and set "
+                         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")  # fmt: skip
+    with stores.answering(uri):
+        experiments.grant(user, experiment, stores.client(uri))
+    print(f"{user} may write to {experiment}")
+
+
 def page(tracking_uri: str | None = None) -> None:
     """Say where MLflow's UI shows the newest comparison.
 
@@ -73,7 +98,7 @@ def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:
     agent.serve(idle, lock)
 
 
-COMMANDS = {"sync": sync, "reap": reap, "page": page, "agent": agent}
+COMMANDS = {"sync": sync, "reap": reap, "grant": grant, "page": page, "agent": agent}
 USAGE = f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]"
 
 if __name__ == "__main__":

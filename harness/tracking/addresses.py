@@ -36,6 +36,11 @@ def page_of(run: str, tracking_uri: str | None = None) -> str:
     return f"`{command}`, then {ui_of(uri)}/#/runs/{run}"
 
 
+def user_of(uri: str) -> str:
+    """Whom a server knows this process as; "" for a database, and for a server that is not told."""
+    return os.environ.get("MLFLOW_TRACKING_USERNAME", "") if uri.startswith(SERVERS) else ""
+
+
 def ui_of(uri: str) -> str:
     """The address of a store's UI: a server's own, or that of `mlflow ui`."""
     return without_password(uri).rstrip("/") if uri.startswith(SERVERS) else LOCAL_UI

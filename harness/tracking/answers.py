@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from harness.errors import InputError
 from harness.outputs import OUTPUTS
 from harness.tracking import local
-from harness.tracking.addresses import exists, without_password
-from harness.tracking.experiments import deleted
+from harness.tracking.addresses import exists, user_of, without_password
+from harness.tracking.experiments import deleted, own, require_right
 from harness.tracking.searching import Search, experiments_of, row
 from harness.tracking.stores import UNKNOWN, Failure, is_refusal
 
@@ -38,7 +38,9 @@ def answer(asked: Mapping[str, Any], client: Callable[[str], MlflowClient]) -> A
 def check(store: MlflowClient, experiment: str) -> None:
     """Raises InputError where no run can be made in an experiment; one who is away may come back."""
     try:
-        known = store.get_experiment_by_name(experiment)
+        known = store.get_experiment_by_name(own(experiment, store))
+        if known is not None and known.lifecycle_stage == "active" and user_of(str(store.tracking_uri)):
+            require_right(known, store)
     except Failure as error:
         if not is_refusal(error):
             return

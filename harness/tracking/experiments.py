@@ -1,12 +1,14 @@
 """MLflow's experiments: the lists in which its UI shows runs of one kind."""
 
 import re
+import shlex
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
-from harness.tracking.addresses import database_file
+from harness.errors import InputError
+from harness.tracking.addresses import database_file, user_of, without_password
 
 KIND = "mlflow.experimentKind", "custom_model_development"
 """What MLflow's UI takes an experiment to be for. Its menu (3.17) leads with agents all the same."""
@@ -35,8 +37,41 @@ class Gone(Exception):
     """The store has a run no more, or will not have it: nothing of it can be sent."""
 
 
+def own(name: str, store: MlflowClient) -> str:
+    """NAME/generators of `generators`, and so on, on a server with users: each may write to their own, and read all."""
+    user = user_of(str(store.tracking_uri))
+    return f"{user}/{name}" if user and name in DESCRIPTIONS else name
+
+
+def require_right(experiment: Experiment, store: MlflowClient) -> None:
+    """Raises InputError with the command that grants it, where this user may not write to an experiment."""
+    try:
+        store.set_experiment_tag(experiment.experiment_id, *KIND)
+    except MlflowException as error:
+        if error.get_http_status_code() != 403:
+            raise
+        uri = without_password(str(store.tracking_uri))
+        user = user_of(uri) or "USER"
+        raise InputError(
+            f"{user} may not write to the experiment {experiment.name!r} of {uri}; its administrator grants it by: "
+            f"{shlex.join(['python', '-m', 'harness.tracking', 'grant', user, experiment.name])} --tracking-uri {uri}"
+        ) from error
+
+
+def grant(user: str, name: str, store: MlflowClient) -> None:
+    """As an administrator: let a user write to an experiment, which is made where there is none."""
+    from mlflow.server import get_app_client  # seconds
+
+    known = store.get_experiment_by_name(name)
+    experiment_id = known.experiment_id if known else store.create_experiment(name, tags=_tags(name))
+    get_app_client("basic-auth", str(store.tracking_uri)).grant_user_permission(
+        user, "experiment", experiment_id, "EDIT"
+    )
+
+
 def find_or_make(name: str, store: MlflowClient) -> Experiment:
     """An experiment, made where there is none. Raises Gone for a deleted one, with what restores it."""
+    name = own(name, store)
     known = store.get_experiment_by_name(name)
     if known is None:
         # A server chooses the place of artifacts; for a bare database it stands beside the database.
@@ -67,5 +102,6 @@ def _folder_name(name: str) -> str:
 
 
 def _tags(name: str) -> dict[str, str]:
-    described = {DESCRIPTION: " ".join(DESCRIPTIONS[name].split())} if name in DESCRIPTIONS else {}
+    of = name.rpartition("/")[2]
+    described = {DESCRIPTION: " ".join(DESCRIPTIONS[of].split())} if of in DESCRIPTIONS else {}
     return dict([KIND]) | described

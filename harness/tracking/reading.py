@@ -150,9 +150,12 @@ def get_run(run_id: str, tracking_uri: str | None = None) -> dict[str, Any]:
 def _search(filter_string: str, experiments: Sequence[str] | None, tracking_uri: str | None) -> Search:
     store = reading_client(tracking_uri)
     known = experiments_of(store)
-    return Search(
-        store, {key: name for key, name in known.items() if experiments is None or name in experiments}, filter_string
-    )
+    return Search(store, {key: name for key, name in known.items() if _is_among(name, experiments)}, filter_string)
+
+
+def _is_among(name: str, experiments: Sequence[str] | None) -> bool:
+    """`generators` is everybody's, on a server with users each one's own."""
+    return experiments is None or name in experiments or name.rpartition("/")[2] in experiments
 
 
 def _no_run(run_id: str, tracking_uri: str | None) -> str:

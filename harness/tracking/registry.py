@@ -1,6 +1,7 @@
 """The model registry. The rule of who is champion: the best validation figure, never a test figure.
 
-A generator's model is a version of the registered model that is named after its method. The version carries the
+A generator's model is a version of the registered model that is named after its method, on a server with users
+USER-METHOD: whoever may write to one decides who is champion. The version carries the
 data set, n_real, seed and number of synthetic images. Its figure is a metric of the model, as the Models page shows
 it, where the run had a validation split: `validation/cas`, the accuracy on the validation split of a classifier that
 saw only the generator's samples.
@@ -12,6 +13,7 @@ validation figure is never champion, nor is one whose model or experiment was de
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -20,6 +22,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+from harness.tracking.addresses import user_of
 
 FIGURE = "validation/cas"
 HEADLINE = "mnist"
@@ -32,7 +36,8 @@ Item = TypeVar("Item")
 def register(run_id: str, model_id: str, store: MlflowClient) -> None:
     """Make a generator's model a version, once, and name the champions anew."""
     run = store.get_run(run_id)
-    name = run.data.tags["method"]
+    method = run.data.tags["method"]
+    name = name_of(method, store)
     version = next(_versions(f"run_id = '{run_id}'", store), None)
     if version is None:
         about = {key: run.data.tags[key] for key in ("dataset", "n_real", "seed")}
@@ -42,18 +47,25 @@ def register(run_id: str, model_id: str, store: MlflowClient) -> None:
     if MLFLOW_MODEL_VERSIONS not in store.get_logged_model(model_id).tags:  # a server sets it, a database does not
         known = json.dumps([{"name": name, "version": version.version}])
         store.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: known})
-    update_aliases(name, store)
+    update_aliases(method, store)
 
 
-def update_aliases(name: str, store: MlflowClient) -> None:
+def name_of(method: str, store: MlflowClient) -> str:
+    """The registered model of a method's generators, in letters that an address may have."""
+    user = re.sub(r"[^\w.-]+", "-", user_of(str(store.tracking_uri)))
+    return f"{user}-{method}" if user else method
+
+
+def update_aliases(method: str, store: MlflowClient) -> None:
     """Point the aliases at the champions.
 
     The choice is made from all versions and looked at again after it was written: of several processes that
     register at once, the one that writes last has seen every version.
     """
+    name = name_of(method, store)
     for _ in range(TRIES):
         versions = list(_versions(f"name = '{name}'", store))
-        wanted = champions(versions, _figures(name, store))  # read last: what is a version has its figure
+        wanted = champions(versions, _figures(method, store))  # read last: what is a version has its figure
         known = store.get_registered_model(name).aliases
         wrong = {alias: version for alias, version in wanted.items() if str(known.get(alias)) != version}
         if not wrong:
@@ -82,10 +94,10 @@ def _make_registered_model(name: str, store: MlflowClient) -> None:
             raise
 
 
-def _figures(name: str, store: MlflowClient) -> Figures:
+def _figures(method: str, store: MlflowClient) -> Figures:
     """Of the models of a method, in whatever experiment."""
     known = [each.experiment_id for each in _all(lambda token: store.search_experiments(page_token=token))]
-    wanted = f"params.method = '{name}' AND metrics.`{FIGURE}` >= 0"
+    wanted = f"params.method = '{method}' AND metrics.`{FIGURE}` >= 0"
     found = _all(lambda token: store.search_logged_models(known, wanted, page_token=token))
     return {
         f"models:/{model.model_id}": (str(metric.dataset_name), metric.value)

@@ -33,13 +33,16 @@ SHORTEST_PASSWORD = 12  # characters, MLflow's rule
 FORMER_DEFAULT_PASSWORD = "password1234"  # MLflow's, until it shipped none
 START_S, STOP_S = 180.0, 15.0
 
-# Whoever may log in may write to every experiment: a team's runs share them. Passwords are hashed slowly on purpose;
-# one that was right is taken for a minute without.
+# Whoever may log in may read all and make experiments and models, which are then theirs alone to write. Passwords are
+# hashed slowly on purpose; one that was right is taken for a minute without.
 AUTH = """[mlflow]
-default_permission = EDIT
+default_permission = READ
 database_uri = {url}
 auth_cache_ttl_seconds = 60
 """
+GRANTS = """Whoever is made a user writes to experiments NAME/generators and so on, and reads all others.
+  a user:                          {uri}/signup
+  the right to write to another:   python -m harness.tracking grant USER EXPERIMENT --tracking-uri {uri}"""
 
 
 def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("outputs/server")) -> None:
@@ -64,6 +67,7 @@ def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("output
         with _mlflow(folder, port, workers, url, secret) as process:
             _wait_until_it_answers(process, port, user, password)
             print(f"http://{HOST}:{port} answers; user {user}, artifacts in {folder}/artifacts", flush=True)
+            print(GRANTS.format(uri=f"http://{HOST}:{port}"), flush=True)
             raise InputError(f"the server ended by itself with code {process.wait()}")
 
 
@@ -147,6 +151,7 @@ def _environment(settings: Path, key: str, secret: dict[str, str]) -> dict[str, 
         "MLFLOW_AUTH_ADMIN_USERNAME": os.environ[USER],
         "MLFLOW_AUTH_ADMIN_PASSWORD": os.environ[PASSWORD],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key,
+        "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 

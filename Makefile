@@ -6,7 +6,9 @@ READY := .venv/ready
 # Where an image sets this, each process compiles all it imports anew, which takes longer than the import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check soak ui dashboard server
+MODEL ?= models:/ddpm@champion
+
+.PHONY: demo test check soak ui dashboard server serve
 demo: $(READY)  # without Muon, which takes a quarter longer on 8 x 8 pixels and brings nothing there
 	$(BIN)/python experiments/compare.py --dataset digits --n-real 200 --seeds 3 --num-synthetic 2000 --name demo \
 		--methods ddpm gan vae \
@@ -35,6 +37,9 @@ dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://
 
 server: $(READY)  # for a team: MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator, HARNESS_DATABASE_URL its database
 	$(BIN)/python -m harness.tracking.server
+
+serve: $(READY)  # a generator that answers requests: make serve MODEL=models:/vae@champion
+	$(BIN)/python -m harness.tracking.serving $(MODEL)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv

@@ -5,17 +5,28 @@ import json
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness import methods
+from harness import bounds, methods
+from harness.bounds import ImageSize, Within
 from harness.data.datasets import ImageShape
 from harness.errors import InputError
 from harness.evaluation.judging import save_weights
 from harness.training import sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """The image shapes of which networks are made: a file that says more would take the memory of the machine."""
+
+    channels: Annotated[int, Within(int, 1, most=4)]
+    height: ImageSize
+    width: ImageSize
+    num_classes: Annotated[int, Within(int, 2, most=100_000)]
 
 
 def export_generator(folder: Path, method: str, model: Any, shape: ImageShape, classes: Sequence[str]) -> None:
@@ -35,7 +46,13 @@ def restore_generator(folder: Path) -> Any:
     """A generator from the folder that `export` wrote, on the CPU; its `classes` are their names by label."""
     described = json.loads((folder / "generator.json").read_text())
     method = methods.find(described["method"])
-    model = method(method.Config(**described["config"]), ImageShape(**described["shape"]))
+    try:
+        config, shape = method.Config(**described["config"]), ImageShape(**described["shape"])
+        bounds.check_fields(config, f"the {described['method']}'s ")
+        bounds.check_fields(Allowed(**described["shape"]), "its image's ")
+    except TypeError as error:
+        raise InputError(f"{folder / 'generator.json'} is of another version of the harness: {error}") from error
+    model = method(config, shape)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     model.classes = described["classes"]
     return model.eval()

@@ -85,17 +85,25 @@ def fetch(store: MlflowClient, run: str, path: str) -> str:
 
 
 def model(store: MlflowClient, address: str) -> str:
-    """The folder of a logged generator, fetched into a folder of its own, which is the asker's."""
+    """The folder of an exported generator, fetched into a folder of its own, which is the asker's."""
     from harness.tracking.artifacts import generator_in
 
     place = CACHE.parent / "models" / uuid.uuid4().hex
     place.mkdir(parents=True)
+    return str(generator_in(fetched_model(store, address, place), address))
+
+
+def fetched_model(store: MlflowClient, address: str, place: Path) -> Path:
+    """The folder of a logged generator in a place on the disk. Raises InputError where it is no generator's."""
+    from harness.tracking.artifacts import generator_in
+
     uri = str(store.tracking_uri)
     try:
         folder = Path(download_artifacts(address, dst_path=str(place), tracking_uri=uri))
-        return str(generator_in(folder, address))
+        generator_in(folder, address)
     except (MlflowException, OSError) as error:
         raise InputError(f"no {address} in {without_password(uri)}: {str(error).splitlines()[0]}") from error
+    return folder
 
 
 def tag(store: MlflowClient, run: str, tags: Mapping[str, str]) -> None:

@@ -22,6 +22,13 @@ from harness.tracking.journal import Record
 
 LOADER = "harness.runs.served_model"
 REQUIREMENTS = ("mlflow", "numpy", "safetensors", "torch")
+ABOUT = {
+    "MLmodel", "conda.yaml", "input_example.json", "python_env.yaml", "registered_model_meta", "requirements.txt",
+    "serving_input_example.json",
+}  # fmt: skip
+"""What MLflow writes about a model."""
+EXPORTED = {"generator.json", "weights.safetensors"}
+"""The files of an exported generator."""
 GENERATOR = "generator"
 """The folder of an exported generator within a model."""
 

@@ -58,7 +58,7 @@ def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("output
     """
     user, password = _credentials()
     _require_packages()
-    _require_free(port)
+    require_free(port)
     url, secret = _database(folder)
     os.umask(0o077)  # the key, and the hashes of passwords in sqlite's file, are nobody else's
     with signals.raise_signals(), locks.held(folder / "lock") as lock:
@@ -87,7 +87,8 @@ def _require_packages() -> None:
         raise InputError("the server needs mlflow[auth]: pip install 'synthetic-gain[server]'")
 
 
-def _require_free(port: int) -> None:
+def require_free(port: int) -> None:
+    """Raises InputError for a port that cannot be listened at."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -63,7 +63,7 @@ class Within(PrimitiveConstructorSpec[Any]):
     def __contains__(self, value: object) -> bool:
         return (
             isinstance(value, (int, float))
-            and math.isfinite(value)
+            and -math.inf < value < math.inf  # of a long whole number isfinite makes no float
             and all(SIGNS[sign][1](value, end) for sign, end in self.ends.items())
         )
 

@@ -19,7 +19,7 @@ from processes import ROOT, environment
 
 from harness import bounds, cli, methods, spaces
 from harness.tracking import __main__ as tracking
-from harness.tracking import server
+from harness.tracking import server, serving
 
 sys.path += [str(ROOT / "experiments"), str(ROOT / "experiments" / "benchmarks")]
 LAUNCHED = [path.stem for path in sorted((ROOT / "experiments").rglob("*.py")) if "cli.main(" in path.read_text()]
@@ -32,8 +32,14 @@ SCRIPTS: dict[str, Callable[..., Any]] = {
     },
     **tracking.COMMANDS,
     "server": server.serve,
+    "serving": serving.serve,
 }
-NEEDED = {"curves": ["train/loss", "--comparisons", "grid"], "tune": ["vae"]}
+NEEDED = {
+    "curves": ["train/loss", "--comparisons", "grid"],
+    "tune": ["vae"],
+    "grant": ["anna", "shared"],
+    "serving": ["models:/vae@champion"],
+}
 WORDS = ("0", "-1", "nan", "inf", "1e30", "", "word")
 
 

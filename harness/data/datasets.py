@@ -6,9 +6,11 @@ A set is `images` (uint8 [n, C, H, W]) and `labels` (int64 [n]). Models see `to_
 import dataclasses
 import gzip
 import hashlib
+import io
 import math
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,6 +55,8 @@ FOLDER = "folder:"
 IMAGE_SIZE = 32
 TEST_SHARE = 0.2
 MIN_TEST = 20  # samples are held against one half of the test images
+MOST_BYTES = 4 * 2**30
+"""Of a sample set's images, unpacked: a million of 32 x 32 pixels in colour are 3 GB."""
 VALIDATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
@@ -92,8 +96,21 @@ class Images:
 
     @classmethod
     def read(cls, path: Path) -> "Images":
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]))
+        """What `save` wrote. Raises ValueError for another file, and for one that would take more than MOST_BYTES."""
+        content = io.BytesIO(path.read_bytes())
+        try:
+            with zipfile.ZipFile(content) as file:
+                shapes = [_npy_shape(file, name, kind) for name, kind in (("images", np.uint8), ("labels", np.int64))]
+            if len(shapes[0]) != 4 or shapes[1] != shapes[0][:1]:
+                raise ValueError(f"no set of images and their labels: arrays of {shapes[0]} and {shapes[1]}")
+            content.seek(0)
+            with np.load(content, allow_pickle=False) as arrays:
+                found = cls(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]))
+            if len(found) and found.labels.min() < 0:
+                raise ValueError(f"a label is {int(found.labels.min())}")
+            return found
+        except Exception as error:  # of a damaged file zipfile and numpy raise more than they say
+            raise ValueError(f"{path.name} is no whole sample set: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -153,6 +170,21 @@ class Dataset:
     def contents(self) -> list[str]:
         """Digests of the training and the test images where the name does not say what they are."""
         return [] if self.name in DATASETS else [self.train.digest[:16], self.test.digest[:16]]
+
+
+def _npy_shape(file: zipfile.ZipFile, name: str, kind: type) -> tuple[int, ...]:
+    """The shape of an array of an npz, of whose content the header alone is unpacked: it is as long as that says."""
+    about = file.getinfo(f"{name}.npy")
+    with file.open(about) as content:
+        major, _ = np.lib.format.read_magic(content)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(content)
+        length = math.prod(shape) * dtype.itemsize
+        if dtype != kind or min(shape, default=0) < 0 or about.file_size != content.tell() + length:
+            raise ValueError(f"{name} are of another kind, {dtype} {shape}, or not whole")
+    if length > MOST_BYTES:
+        raise ValueError(f"{name} are {length:,} bytes, of at most {MOST_BYTES:,}")
+    return shape
 
 
 def to_float(images: Tensor) -> Tensor:

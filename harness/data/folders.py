@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,8 @@ MANY = 2000
 """Images from which on several processes read, the reading is announced, and what was read is kept in outputs/cache."""
 VERSION = 1
 """of what is kept: another one where other pixels come of the same files"""
+LINKS = "links or devices"
+"""What is no file of the folder itself, and is not read."""
 CHUNK = 256
 READING_S = 3600.0
 
@@ -141,7 +144,7 @@ def _parts(path: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for entry in _entries(path):
         part = next((part for part, names in SPLITS.items() if entry.name.lower() in names), None)
-        if part and entry.is_dir() and _classes(entry):
+        if part and _is_folder(entry) and _classes(entry):
             if part in found:
                 raise InputError(f"{path} has two folders of the same part, {found[part].name} and {entry.name}")
             found[part] = entry
@@ -153,13 +156,18 @@ def _parts(path: Path) -> dict[str, Path]:
 
 def _classes(path: Path) -> list[str]:
     """The names of the class folders, `2` before `10`; a class's label is its place among them."""
-    names = [entry.name for entry in _entries(path) if entry.is_dir()]
+    names = [entry.name for entry in _entries(path) if _is_folder(entry)]
     return sorted(names, key=lambda name: [(0, int(part), "") if part.isdecimal() else (1, 0, part)
                                            for part in re.split(r"(\d+)", name) if part])  # fmt: skip
 
 
 def _entries(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if not _is_hidden(entry.name))
+
+
+def _is_folder(entry: Path) -> bool:
+    """Whether it is one itself: a link may lead out of the data set, in a circle, or to images of another part."""
+    return entry.is_dir() and not entry.is_symlink()
 
 
 def _is_hidden(name: str) -> bool:
@@ -190,12 +198,15 @@ def _files(path: Path, classes: Iterable[str]) -> tuple[list[list[str]], list[st
             for file in files:
                 if _is_hidden(file):
                     continue
-                if _is_image(file):
+                if not stat.S_ISREG(os.lstat(os.path.join(folder, file)).st_mode):
+                    others[LINKS] += 1
+                elif _is_image(file):
                     own.append(os.path.join(folder, file))
                 else:
                     others[os.path.splitext(file)[1].lower() or "no ending"] += 1
         if not own:
-            raise InputError(f"{path / name} has no image that can be read; each class needs some")
+            links = f"; its {others[LINKS]} {LINKS} are not followed" if others[LINKS] else ""
+            raise InputError(f"{path / name} has no image that can be read; each class needs some{links}")
         images.append(sorted(own))
     counted = ", ".join(f"{number} {ending}" for ending, number in others.most_common())
     return images, [f"{path}: {others.total()} files are no images and were not read ({counted})"] if others else []
@@ -220,8 +231,8 @@ def _kept(path: Path, files: list[str], side: int, look: Look) -> tuple[Tensor, 
     if len(files) < MANY:
         return _decoded(path, files, side, look)
     stats = (os.stat(file) for file in files)
-    listed = [(os.path.relpath(file, path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-              for file, stat in zip(files, stats, strict=True)]  # fmt: skip
+    listed = [(os.path.relpath(file, path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+              for file, found in zip(files, stats, strict=True)]  # fmt: skip
     key = hashlib.sha256(repr((VERSION, side, look, listed)).encode()).hexdigest()[:16]
     kept = OUTPUTS / "cache" / "images" / key
     pixels, about = kept.with_suffix(".npy"), kept.with_suffix(".json")

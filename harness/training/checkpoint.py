@@ -100,15 +100,20 @@ def last_step(folder: Path) -> int | None:
 def read(path: Path) -> Checkpoint:
     """One checkpoint, every byte verified. Raises Damaged."""
     content = _verified(path, MANIFEST, path.name.rpartition("-")[2])
-    manifest = json.loads(content)
-    files = {name: _verified(path, name, digest) for name, digest in manifest["files"].items()}
-    return Checkpoint(
-        manifest["step"],
-        manifest["identity"],
-        manifest["notes"],
-        safetensors.torch.load(files[WEIGHTS]),
-        torch.load(io.BytesIO(files[OPTIMIZERS]), weights_only=True, map_location="cpu"),
-    )
+    try:
+        manifest = json.loads(content)
+        files = {name: _verified(path, name, manifest["files"][name]) for name in (WEIGHTS, OPTIMIZERS)}
+        return Checkpoint(
+            int(manifest["step"]),
+            dict(manifest["identity"]),
+            dict(manifest["notes"]),
+            safetensors.torch.load(files[WEIGHTS]),
+            torch.load(io.BytesIO(files[OPTIMIZERS]), weights_only=True, map_location="cpu"),
+        )
+    except Damaged:
+        raise
+    except Exception as error:  # what fits its digest and was not written here: each reader has errors of its own
+        raise Damaged(f"{path} is no checkpoint: {error}") from error
 
 
 def _verified(path: Path, name: str, digest: str) -> bytes:

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -26,6 +27,8 @@ FIRST = ("dataset", "n_real", "methods", "seeds", "trials", "steps", "seed", "wo
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
 SHOWABLE = "showable"
 """How stdout shows what its encoding lacks: as something like it."""
+PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@|(?<=[?&])\w*passw(?:or)?d=[^&\s'\"]*", re.IGNORECASE)
+"""In an address: USER:PASSWORD@, which may itself have an @, and password=PASSWORD behind a question mark."""
 AsJson = Annotated[bool, tyro.conf.arg(help="print one JSON object instead, of unrounded numbers and run ids")]
 """The flag of a command that takes an `answer`."""
 ALIKE = {"†": "+", "‡": "++", "–": "-", "−": "-", "…": "...", "×": "x", "≥": ">=", "≤": "<=", "│": "|", "─": "-"}
@@ -49,6 +52,12 @@ def main(function: Callable[..., Any]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=SHOWABLE)
+    if any(map(PASSWORD.search, sys.argv[1:])):
+        print(
+            "warning: a password in a flag is seen by every user of this machine, and kept by the shell: a database's "
+            "belongs in PGPASSFILE or PGPASSWORD, a server's in MLFLOW_TRACKING_PASSWORD",
+            file=sys.stderr,
+        )
     try:
         code = _call(function)
     except InputError as error:

@@ -58,7 +58,8 @@ class Tracking:
     """Where it is logged."""
 
     tracking_uri: str | None = None
-    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/"""
+    """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/. A password belongs in
+    MLFLOW_TRACKING_PASSWORD, a database's in PGPASSFILE"""
     experiment_name: str | None = None
     """MLflow experiment; by default generators, classifiers or comparisons"""
 

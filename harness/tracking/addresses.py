@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from harness.errors import InputError
 from harness.outputs import OUTPUTS
@@ -11,6 +11,7 @@ from harness.outputs import OUTPUTS
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
+IN_QUESTION = re.compile(r"(?<=[?&])\w*passw(?:or)?d=[^&]*&?", re.IGNORECASE)
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `mlflow ui` is."""
 KNOWN = "sqlite:///FILE, http(s)://HOST:PORT and postgresql://USER@HOST/DATABASE are"
@@ -23,8 +24,15 @@ def default_uri() -> str:
 
 def without_password(uri: str) -> str:
     """A store's address without user and password."""
+    uri = _without_question(uri)
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+
+
+def _without_question(uri: str) -> str:
+    """Without the passwords behind a question mark."""
+    kept = IN_QUESTION.sub("", uri)
+    return uri if kept == uri else kept.rstrip("?&")
 
 
 def page_of(run: str, tracking_uri: str | None = None) -> str:
@@ -82,6 +90,8 @@ def split_password(uri: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(uri)
     user, _, place = parts.netloc.rpartition("@")
     name, _, password = (unquote(part) for part in user.partition(":"))
+    password = password or next((value for key, value in parse_qsl(parts.query) if "passw" in key.lower()), "")
+    parts = urlsplit(_without_question(uri))
     if not password:
         return uri, {}
     scheme = parts.scheme.partition("+")[0]
@@ -89,8 +99,9 @@ def split_password(uri: str) -> tuple[str, dict[str, str]]:
         secrets = {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
         return parts._replace(netloc=place).geturl(), secrets
     if scheme == "postgresql":
-        kept = f"{user.partition(':')[0]}@{place}"
-        return parts._replace(netloc=kept).geturl(), {"PGPASSWORD": password}
+        kept = f"{user.partition(':')[0]}@{place}".removeprefix("@")
+        shown = parts._replace(netloc=kept).geturl() if parts.netloc else _without_question(uri)
+        return shown, {"PGPASSWORD": password}
     raise InputError(
         f"the MLflow store {without_password(uri)} has a password in its address: put it where its driver finds it"
     )

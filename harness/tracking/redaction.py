@@ -4,10 +4,10 @@ import os
 import re
 from urllib.parse import quote
 
+from harness.cli import PASSWORD
+
 NAMES = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 SHORTEST = 6
-IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
-"""USER:PASSWORD@ of an address; a password may itself have an @."""
 
 
 def redacted(text: str) -> str:
@@ -19,7 +19,7 @@ def redacted(text: str) -> str:
     text = text.encode("utf-8", "backslashreplace").decode()  # a byte that is none of UTF-8's, of a name or an argument
     for secret in _secrets():
         text = text.replace(secret, "***")
-    return IN_ADDRESS.sub("***@", text)
+    return PASSWORD.sub(lambda found: "***@" if found[0].endswith("@") else f"{found[0].partition('=')[0]}=***", text)
 
 
 def _secrets() -> list[str]:

@@ -202,7 +202,7 @@ def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:
     path, prefixes = Path(file), _tables(hints)
     try:
         tables = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{CONFIG} {path} cannot be read: {str(error).splitlines()[0]}") from error
     given = []
     for table, values in tables.items():

@@ -206,6 +206,8 @@ def test_configurations(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert (end.code, said.getvalue().count("\n")) == (2, 1), said.getvalue()  # noqa: PT017
             raise InputError("refused") from end
 
+    with pytest.raises(InputError):
+        read(b"[vae]\nsteps = " + b"[" * 3000)
     reads_each([b"[vae]\nsteps = 20\nlearning_rate = 0.01\n", b"[vae]\nsteps = 1\n"], number // 50, read, InputError)
 
 

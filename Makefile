@@ -28,12 +28,21 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-ui: $(READY)  # it says first where the newest comparison is shown
+ui: $(READY)  # it says first where the newest comparison is shown; SOCKET=1: as dashboard
 	-@$(BIN)/python -m harness.tracking page
-	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1
+	@$(say)
+	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 \
+		$(if $(SOCKET),--uvicorn-opts "--uds $(PRIVATE)/ui")
 
 dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies
-	$(BIN)/optuna-dashboard $(STORAGE) --host 127.0.0.1
+	@$(say)
+	$(if $(SOCKET),$(BIN)/gunicorn --bind unix:$(PRIVATE)/dashboard 'optuna_dashboard:wsgi("$(STORAGE)")',\
+		$(BIN)/optuna-dashboard $(STORAGE) --host 127.0.0.1)
+
+PRIVATE := outputs/private
+OPEN = every user of this machine may open it and delete what it shows: make $@ SOCKET=1 listens where you alone may
+CLOSED = from your own machine: ssh -NL 8000:$(CURDIR)/$(PRIVATE)/$@ HOST, then http://127.0.0.1:8000
+say = $(if $(SOCKET),install -d -m 700 $(PRIVATE) && echo "$(CLOSED)",echo "$(OPEN)")
 
 server: $(READY)  # for a team: MLFLOW_TRACKING_USERNAME and _PASSWORD name its administrator, HARNESS_DATABASE_URL its database
 	$(BIN)/python -m harness.tracking.server

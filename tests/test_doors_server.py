@@ -65,6 +65,33 @@ def run(folder: Path, experiment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_nobody_else_reads_or_writes_the_servers_folder(server: TeamServer, tmp_path: Path) -> None:
+    own = server.folder / "server"
+    assert own.stat().st_mode & 0o777 == 0o700
+    for place, mode in (("server", 0o777), ("server/artifacts", 0o775), ("server/mlflow.db", 0o666)):
+        folder = tmp_path / place.replace("/", "-")
+        (folder / "server" / "artifacts").mkdir(parents=True, mode=0o755)
+        (folder / "server" / "mlflow.db").touch(0o644)
+        (folder / place).chmod(mode)
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.tracking.server", "--port", "0", "--folder", "server"],
+            cwd=folder, env=environment(**server.credentials), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert f"others may write to {place}" in done.stderr
+
+
+def test_a_folder_that_others_could_read_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "server" / "artifacts").mkdir(parents=True, mode=0o755)
+    (tmp_path / "server" / "artifacts" / "old.txt").touch(0o644)
+    server = TeamServer(tmp_path)
+    server.start()
+    try:
+        assert (tmp_path / "server").stat().st_mode & 0o777 == 0o700
+    finally:
+        server.stop()
+
+
 def test_a_user_changes_nothing_of_anothers(
     become: Callable[[str], MlflowClient], tmp_path: Path, server: TeamServer
 ) -> None:

@@ -11,6 +11,7 @@ import re
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -64,6 +65,7 @@ def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("output
     with signals.raise_signals(), locks.held(folder / "lock") as lock:
         if lock is None:
             raise InputError(f"a server already runs in {folder}; end it, or give another --folder")
+        _require_own(folder)
         with _mlflow(folder, port, workers, url, secret) as process:
             _wait_until_it_answers(process, port, user, password)
             print(f"http://{HOST}:{port} answers; user {user}, artifacts in {folder}/artifacts", flush=True)
@@ -95,6 +97,16 @@ def require_free(port: int) -> None:
             trial.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise InputError(f"port {port} cannot be used ({error}); --port takes another") from error
+
+
+def _require_own(folder: Path) -> None:
+    """Close the folder to all others. Raises InputError where they could have written, or could put another there."""
+    above = [path for path in folder.absolute().parents if path.stat().st_mode & (0o002 | stat.S_ISVTX) == 0o002]
+    below = [path for path in (folder, *folder.rglob("*")) if path.lstat().st_mode & 0o022 and not path.is_symlink()]
+    if above or below:
+        path, right = (below[0], f"chmod -R go-w {folder}") if below else (above[0], f"chmod o-w {above[0]}")
+        raise InputError(f"others may write to {path}: look at what is there, then {right}")
+    folder.chmod(0o700)
 
 
 def _database(folder: Path) -> tuple[str, dict[str, str]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import cli
-from harness.data.datasets import Images, stratified_order
+from harness.data.images import Images
+from harness.data.splits import stratified_order
 from harness.errors import InputError
 from harness.evaluation import classifier, copies, quality
 from harness.runs import arms, judges

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis import statistics
-from analysis.tables import Table, with_interval
 from harness import cli, tracking
 from harness.bounds import Natural
 from harness.errors import InputError
@@ -56,10 +54,10 @@ def main(settings: Settings = Settings()) -> None:
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(settings.out, index=False, float_format="%.6g", lineterminator="\n")
     correlations = [
-        [name, str(len(of)), with_interval(*statistics.rank_correlation(of["first"], of["second"]))]
+        {"figure": name, "sample sets": len(of), "Spearman": of["first"].corr(of["second"], method="spearman")}
         for name, of in table.groupby("figure", sort=False)
     ]
-    print(Table(("figure", "sample sets", "rank correlation of the two judges"), correlations).markdown())
+    print(pd.DataFrame(correlations).to_markdown(index=False, floatfmt=".2f"))
 
 
 def rows(settings: Settings, generators: list[dict]) -> Iterator[dict[str, object]]:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from harness import methods
 from harness.data import datasets
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import InputError
 from harness.evaluation import classifier, judging
 from harness.runs import generators

@@ -12,7 +12,7 @@ from sklearn import metrics
 from sklearn.utils.class_weight import compute_class_weight
 
 from harness.data import controls, datasets, moves
-from harness.data.datasets import Images, ImageShape
+from harness.data.images import Images, ImageShape
 from harness.errors import InputError
 from harness.evaluation import classifier, judging
 from harness.seeding import Draws

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from harness.data import datasets
-from harness.data.datasets import Images
+from harness.data import datasets, published
+from harness.data.images import Images, to_float, to_uint8
 from harness.errors import InputError
 
 
@@ -35,9 +35,9 @@ def test_digits_are_the_real_ones(digits: datasets.Dataset) -> None:
 
 
 def test_digits_are_read_as_scikit_learn_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, target = datasets._digits_of_scikit_learn()
-    monkeypatch.setattr(datasets, "find_spec", lambda _: None)  # an installation that is no folder of files
-    expected = datasets._digits_of_scikit_learn()
+    pixels, target = published.digits_of_scikit_learn()
+    monkeypatch.setattr(published, "find_spec", lambda _: None)  # an installation that is no folder of files
+    expected = published.digits_of_scikit_learn()
     assert np.array_equal(pixels, expected[0])
     assert np.array_equal(target, expected[1])
     assert np.array_equal(pixels, load_digits().data)
@@ -87,10 +87,10 @@ def test_a_saved_set_is_read_back(digits: datasets.Dataset, tmp_path: Path) -> N
 
 def test_pixels_survive_the_way_to_floats_and_back() -> None:
     every = torch.arange(256, dtype=torch.uint8)
-    floats = datasets.to_float(every)
+    floats = to_float(every)
     assert (float(floats.min()), float(floats.max())) == (-1.0, 1.0)
-    assert torch.equal(datasets.to_uint8(floats), every)
-    assert datasets.to_uint8(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
+    assert torch.equal(to_uint8(floats), every)
+    assert to_uint8(torch.tensor([-7.0, 7.0])).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("n_real", [0, 9, 1439, -5])
@@ -135,7 +135,7 @@ def test_a_package_of_the_system_is_read_where_no_folder_is_named(idx: Path, mon
     packaged.mkdir(parents=True)
     for file in idx.iterdir():
         (packaged / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
-    monkeypatch.setattr(datasets, "PACKAGED", packaged.parent)
+    monkeypatch.setattr(published, "PACKAGED", packaged.parent)
     assert datasets.load("kmnist", n_real=50).real.digest == expected.real.digest
     (packaged / "t10k-labels-idx1-ubyte.gz").write_bytes(b"no archive")
     with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):

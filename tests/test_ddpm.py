@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from harness.data import datasets, moves
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.methods import ddpm
 from harness.seeding import Draws
 from harness.training.loop import Batches

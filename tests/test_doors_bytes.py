@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from harness import cli, spaces
-from harness.data import datasets, folders
-from harness.data.datasets import Images
+from harness.data import datasets, folders, images
+from harness.data.images import Images
 from harness.errors import InputError
 from harness.methods import vae
 from harness.tracking import journal
@@ -69,7 +69,7 @@ def test_a_sample_set_of_another_kind_is_damaged(content: bytes, reason: str, tm
 
 
 def test_a_sample_set_is_unpacked_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "MOST_BYTES", PIXELS.nbytes - 1)
+    monkeypatch.setattr(images, "MOST_BYTES", PIXELS.nbytes - 1)
     (tmp_path / "samples.npz").write_bytes(npz(images=PIXELS, labels=LABELS))
     with pytest.raises(DAMAGE, match="images are 256 bytes, of at most 255"):
         Images.read(tmp_path / "samples.npz")

@@ -16,7 +16,7 @@ import yaml
 from processes import environment
 
 from harness import tracking
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import InputError
 from harness.methods import vae
 from harness.runs import exported, generators

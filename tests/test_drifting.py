@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from harness.data import datasets
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.methods import drifting
 from harness.runs import generators
 from harness.training.loop import Batches

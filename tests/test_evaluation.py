@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from scipy.linalg import sqrtm
 
 from harness.data import controls, datasets
-from harness.data.datasets import Dataset, Images, to_float
+from harness.data.datasets import Dataset
+from harness.data.images import Images, to_float
 from harness.errors import InputError
 from harness.evaluation import classifier, copies, judging, quality
 from harness.evaluation.classifier import Classifier

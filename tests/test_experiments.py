@@ -210,7 +210,7 @@ def test_a_second_judge_sees_the_same_sample_sets(
         )
         assert row["second"] > 0
         assert row["second"] != row["first"]
-    assert re.search(r"fid \| +3 \| +-?[01]\.\d\d", done.stdout), done.stdout
+    assert re.search(r"fid +\| +3 \| +-?[01]\.\d\d", done.stdout), done.stdout
     refused = forked("second_judge.py", "--comparison", "0" * 32)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
 

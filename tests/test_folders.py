@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from PIL import Image
 
 from harness.data import datasets, folders
-from harness.data.datasets import Dataset, Images
+from harness.data.datasets import Dataset
+from harness.data.images import Images
 from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
 from harness.methods import vae

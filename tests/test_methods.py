@@ -16,7 +16,7 @@ from torch.distributions.kl import kl_divergence as reference_kl
 
 from harness import methods
 from harness.data import datasets, moves
-from harness.data.datasets import ImageShape
+from harness.data.images import Images, ImageShape, to_float
 from harness.errors import InputError
 from harness.methods import gan, vae
 from harness.runs import exported, generators
@@ -75,7 +75,7 @@ def test_any_channels_and_any_size_divisible_by_4(name: str, shape: ImageShape, 
     model = generators.build_generator(name, methods.find(name).Config(steps=1), shape, seed=0)
     model.prepare(Accelerator(cpu=True))
     pixels = torch.randint(256, (6, shape.channels, shape.height, shape.width), dtype=torch.uint8)
-    images = datasets.Images(pixels, torch.arange(6) % shape.num_classes)
+    images = Images(pixels, torch.arange(6) % shape.num_classes)
     for _ in train(model, Batches((images, 6), seed=0), steps=2):
         pass
     drawn = sampling.draw_images(model, torch.tensor([0, shape.num_classes - 1]), 0, CPU)
@@ -122,7 +122,7 @@ def test_the_label_reaches_the_image(name: str) -> None:
         pass
     drawn = sampling.draw_images(model, torch.arange(500) % 10, 0, CPU)
 
-    def means(images: datasets.Images) -> torch.Tensor:
+    def means(images: Images) -> torch.Tensor:
         return torch.stack([images.images[images.labels == k].float().mean(0).flatten() for k in range(10)])
 
     distance = torch.cdist(means(drawn), means(DIGITS.real))
@@ -190,9 +190,7 @@ def test_the_houses_page_shows_a_generator_that_is_found_without_registration(
     monkeypatch.setitem(VARIANTS, "mean", {})
     model, _ = trained("mean")
     labels = torch.arange(10)
-    means = torch.stack(
-        [datasets.to_float(DIGITS.real.images[DIGITS.real.labels == label]).mean(0) for label in labels]
-    )
+    means = torch.stack([to_float(DIGITS.real.images[DIGITS.real.labels == label]).mean(0) for label in labels])
     drawn = model.sample(labels, Draws(0, "sample", 0, 10, slice(0, 10), CPU))
     assert (drawn - means).square().mean() < 0.05
 

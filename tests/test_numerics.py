@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from harness import methods, numerics
 from harness.data import controls, datasets
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.evaluation import classifier
 from harness.runs import generators
 from harness.seeding import Draws, generator, permutation

@@ -15,10 +15,11 @@ import torch
 from accelerate import Accelerator
 from harness import methods
 from harness.data import datasets
+from harness.data.images import ImageShape
 from harness.evaluation import classifier
 from harness.training import loop
 
-shape, digits = datasets.ImageShape(1, 8, 8, 10), datasets.load("digits", n_real=100)
+shape, digits = ImageShape(1, 8, 8, 10), datasets.load("digits", n_real=100)
 for name, options in {trained!r}.items():
     torch.manual_seed(0)
     method = classifier.Classifier if name == "classifier" else methods.find(name)

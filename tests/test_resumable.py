@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from harness.data import datasets
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import Diverged, InputError
 from harness.methods import vae
 from harness.runs import generators

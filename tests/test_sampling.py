@@ -3,7 +3,7 @@
 import torch
 from accelerate import Accelerator
 
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.methods import vae
 from harness.runs import generators
 from harness.training import sampling

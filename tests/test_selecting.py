@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from harness.data import controls, datasets
-from harness.data.datasets import Images
+from harness.data.images import Images, to_float
 from harness.evaluation import classifier, quality, selecting
 
 DIGITS = datasets.load("digits", n_real=300)
@@ -37,7 +37,7 @@ def test_what_is_learned_late_gets_company() -> None:
         DIGITS.real, DIGITS.image_shape, dataclasses.replace(CONFIG, steps=12, augment=True), 0, Accelerator(cpu=True)
     )
     with torch.no_grad():
-        logits = early(datasets.to_float(DIGITS.real.images))
+        logits = early(to_float(DIGITS.real.images))
     known = logits.softmax(1)[torch.arange(300), DIGITS.real.labels]
     for label in range(10):
         of_class = DIGITS.real.labels == label

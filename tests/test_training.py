@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.data.datasets import Images
+from harness.data.images import Images
 from harness.errors import InputError
 from harness.training.loop import Batches, num_steps, positions, train
 

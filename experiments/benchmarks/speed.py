@@ -29,7 +29,7 @@ from turns import beside, spread, table, take_turns
 from harness import cli, methods, tracking
 from harness.bounds import Count, Natural, Seconds
 from harness.data import datasets
-from harness.data.datasets import Images, ImageShape
+from harness.data.images import Images, ImageShape
 from harness.errors import InputError
 from harness.evaluation import classifier
 from harness.runs import generators

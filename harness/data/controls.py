@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data import moves
-from harness.data.datasets import Images, stratified_order, to_float, to_uint8
+from harness.data.images import Images, to_float, to_uint8
+from harness.data.splits import stratified_order
 from harness.errors import InputError
 from harness.seeding import generator, normal, uniform
 

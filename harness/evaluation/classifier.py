@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from harness.bounds import Count, Positive, Share, Units, Width
 from harness.data import moves
-from harness.data.datasets import Images, ImageShape, to_float
+from harness.data.images import Images, ImageShape, to_float
 from harness.errors import InputError
 from harness.seeding import initial_weights
 from harness.training.loop import Batch, Batches

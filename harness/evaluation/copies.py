@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.data.datasets import Images
+from harness.data.images import Images
 from harness.evaluation import neighbours
 
 COMPARED = 4000  # samples

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness import numerics
-from harness.data.datasets import Dataset, Images, to_float
+from harness.data.datasets import Dataset
+from harness.data.images import Images, to_float
 from harness.evaluation import classifier
 from harness.evaluation.classifier import Classifier
 from harness.training.loop import train, with_progress_bar

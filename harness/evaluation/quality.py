@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.bounds import Within
-from harness.data.datasets import MIN_TEST, Dataset, Images, ImageShape, stratified_order
+from harness.data.datasets import MIN_TEST, Dataset
+from harness.data.images import Images, ImageShape
+from harness.data.splits import stratified_order
 from harness.errors import InputError
 from harness.evaluation import classifier, judging, neighbours
 from harness.evaluation.classifier import Classifier

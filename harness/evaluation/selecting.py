@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data.datasets import Images, ImageShape, to_float
+from harness.data.images import Images, ImageShape, to_float
 from harness.evaluation import classifier, neighbours, quality
 from harness.evaluation.judging import features
 from harness.training import launch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_args, get_type_hi
 
 from torch import Tensor
 
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import InputError
 from harness.seeding import Draws
 from harness.training.loop import Batch

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
 from harness.data import moves
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Count, Decay, Positive, Units, Within
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched

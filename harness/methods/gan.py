@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.bounds import Count, Decay, NotNegative, Positive, Units, Within
 from harness.data import moves
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import InputError
 from harness.methods.blocks import moving_average
 from harness.seeding import Draws

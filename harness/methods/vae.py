@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.bounds import Count, NotNegative, Positive, Share, Units, Within
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.seeding import Draws
 from harness.spaces import searched
 from harness.training.loop import Batch, accumulate_gradients

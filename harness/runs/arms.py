@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.data.controls import make_control
-from harness.data.datasets import Dataset, Images
+from harness.data.datasets import Dataset
+from harness.data.images import Images
 from harness.errors import InputError
 from harness.tracking import inputs
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness import bounds, methods
 from harness.bounds import ImageSize, Within
-from harness.data.datasets import ImageShape
+from harness.data.images import ImageShape
 from harness.errors import InputError
 from harness.evaluation.judging import save_weights
 from harness.training import sampling

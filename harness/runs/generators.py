@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from harness import methods, tracking
-from harness.data import datasets
-from harness.data.datasets import Dataset, Images, ImageShape
+from harness.data.datasets import Dataset
+from harness.data.images import Images, ImageShape, to_uint8
 from harness.errors import Pruned
 from harness.evaluation import copies
 from harness.evaluation.classifier import Classifier
@@ -288,7 +288,7 @@ def _log_generator(
         run.picture(pictures.class_grid(samples.images[torch.cat(first)], classes), SAMPLES)
     if hasattr(model, "pictures"):
         for name, (images, columns) in model.pictures().items():
-            run.picture(pictures.image_grid(datasets.to_uint8(images), columns), f"pictures/{name}.png")
+            run.picture(pictures.image_grid(to_uint8(images), columns), f"pictures/{name}.png")
     shown = {name: figures[name] for name in MODEL_FIGURES if name in figures}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.npz"

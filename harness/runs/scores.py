@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from harness.data.datasets import Dataset, Images
+from harness.data.datasets import Dataset
+from harness.data.images import Images
 from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
 from harness.evaluation.classifier import Classifier

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from harness.data import moves
-from harness.data.datasets import Images, to_float
+from harness.data.images import Images, to_float
 from harness.errors import InputError
 from harness.seeding import Draws, generator, permutation
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.data.datasets import Images, to_uint8
+from harness.data.images import Images, to_uint8
 from harness.seeding import Draws
 
 if TYPE_CHECKING:

@@ -13,12 +13,15 @@ from harness import tracking
 from harness.errors import InputError
 
 BASELINE = "none"
-CONTROLS = ("duplicate", "affine", "affine-filtered", "affine-targeted", "noise")
-"""The arms, in the order of the tables, whose images no generator made, whatever a classifier then chose of them."""
+CONTROLS = (
+    "duplicate", "duplicate-levelled", "affine", "affine-filtered", "affine-targeted", "affine-levelled", "noise",
+    "noise-levelled",
+)  # fmt: skip
+"""The arms, in the order of the tables, whose images no generator made, whichever of them were then chosen."""
 FILTERED = "-filtered"
 """How the name of an arm ends that has only the samples that a classifier agrees with."""
-SELECTED = (FILTERED, "-targeted")
-"""How the names of the arms end for which a classifier chose samples."""
+SELECTED = (FILTERED, "-targeted", "-levelled")
+"""How the names of the arms end of whose samples some were chosen."""
 FIRST_NUMERICS = "1"
 """The version of the numerics of runs that name none."""
 NO_ARM = "no cell of an arm beside none: run experiments/compare.py with --methods or --controls"

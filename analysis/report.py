@@ -18,6 +18,7 @@ from analysis import (
     claims,
     controls,
     cost_vs_gain,
+    long_tail,
     low_data,
     on_top,
     pages,
@@ -35,7 +36,17 @@ from analysis.runs import Source
 from analysis.tables import Table, folder
 from harness import cli
 
-ANALYSES = (accuracy_table, significance, controls, low_data, sweeps, quality_vs_gain, cost_vs_gain, per_digit)
+ANALYSES = (
+    accuracy_table,
+    significance,
+    controls,
+    long_tail,
+    low_data,
+    sweeps,
+    quality_vs_gain,
+    cost_vs_gain,
+    per_digit,
+)
 PROTOCOL = (
     "A generator sees only the same n_real real images as the classifier. Arms at every n_real: none, the controls "
     "duplicate, affine and noise, each generator, and its samples filtered by a classifier of the same real images.",

@@ -63,6 +63,7 @@ OPTIONAL_COLUMNS = {
     "numerics": "tags.numerics",
     "generator_commit": "tags.generator_commit",
     "initialisations": "params.initialisations",
+    "recall_rare": "metrics.test/recall_rare",
     "kept": "metrics.samples/kept",
     "filter_s": "metrics.cost/filter_device_seconds",
 }

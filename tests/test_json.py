@@ -36,6 +36,8 @@ OF_ROWS = {
     "report": known_cells.measured_cells,
     "significance": known_cells.known_cells,
     "sweeps": known_cells.known_cells,
+    "tasks": known_cells.both_settings,
+    "long_tail": lambda: known_cells.measured_cells().assign(recall_rare=lambda cells: cells["recall"] - 0.1),
 }
 OF_STORES = {
     "accuracy_table": ["--comparison", "low-data"],

@@ -42,7 +42,7 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
 def by_arm(cells: pd.DataFrame) -> pd.DataFrame:
     """One row per (n_real, method), in the order of the tables.
 
-    For each of FIGURES `NAME_percent`, and `NAME_gain_points` over `none`, paired by seed, with 95 % t intervals; `p` of
+    For each of FIGURES `NAME_percent`, and `NAME_gain_points` over `none`, paired by seed, with t intervals; `p` of
     the gain of the rare classes, and `p_holm`, corrected over the arms of one n_real.
     """
 

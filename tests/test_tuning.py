@@ -207,7 +207,7 @@ def test_a_conditional_hyperparameter_is_a_parameter_of_the_trials_in_which_it_h
 
 def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, place: Path) -> None:
     """It runs through where the files of the test split are not even files of a data set."""
-    raw = tmp_path / "FashionMNIST" / "raw"
+    raw = tmp_path / "KMNIST" / "raw"
     raw.mkdir(parents=True)
     digits = datasets.load("digits")
     images = digits.train.images
@@ -218,7 +218,7 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
     for kind in ("images-idx3", "labels-idx1"):
         (raw / f"t10k-{kind}-ubyte").write_text("not for tuning")
-    common = ("--dataset", "fashion-mnist", "--data-root", str(tmp_path), "--n-real", "100", "--num-synthetic", "100")
+    common = ("--dataset", "kmnist", "--data-root", str(tmp_path), "--n-real", "100", "--num-synthetic", "100")
     normal = forked("vae.py", *common, "--steps", "5")
     assert normal.returncode == 2
     assert "t10k-images-idx3-ubyte is damaged" in normal.stderr

@@ -19,6 +19,7 @@ from analysis.lazily import pd
 from analysis.pages import Section
 from analysis.tables import Table, interval_in, p_value, seconds, with_interval
 from harness import cli
+from harness.errors import InputError
 
 SCALE = "affine"
 VERDICT_SEEDS = 5
@@ -39,7 +40,7 @@ NOTE = (
 
 
 def main(
-    rows: tuple[Path, ...],
+    rows: tuple[Path, ...] = (),
     out: Path = Path("outputs/tables"),
     json: cli.AsJson = False,
 ) -> None:
@@ -49,6 +50,8 @@ def main(
         rows: files of cells, of a data set each, as analysis.report --rows writes them
         out: folder for the files
     """
+    if not rows:
+        raise InputError("give --rows with a file for each data set, such as analysis/results/*/rows.csv")
     pages.show(sections([runs.read_rows(path) for path in rows]), out, on_top.MISSING, json)
 
 

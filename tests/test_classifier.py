@@ -93,6 +93,20 @@ def test_synthetic_images_weigh_less_in_the_loss() -> None:
     assert float(model.step(batch, 0)["train/classifier_loss"]) == pytest.approx(float(expected.detach()))
 
 
+def test_soft_labels_are_the_teachers_of_synthetic_images_alone() -> None:
+    model, teacher = (classifier.build_classifier(classifier.Config(), DIGITS.image_shape, seed) for seed in (0, 1))
+    model.prepare(None)
+    model.teachers = [teacher]
+    batch = classifier.batches_of(model.config, DIGITS.real, DIGITS.test, 0)[0]
+    log_q, p = model(batch.images).log_softmax(1), teacher(batch.images).softmax(1)
+    own = log_q[torch.arange(256), batch.labels]
+    expected = -torch.where(batch.sources == 0, own, (p * log_q).sum(1)).mean()
+    names = set(model.state_dict())
+    assert float(model.step(batch, 0)["train/classifier_loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert set(model.state_dict()) == names
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
 def test_class_weights_make_rare_classes_count_as_much_as_frequent_ones() -> None:
     real = DIGITS.real[torch.cat([(DIGITS.real.labels == label).nonzero()[: 3 * label + 2, 0] for label in range(10)])]
     config = classifier.Config(class_weights=True)

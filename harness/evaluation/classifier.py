@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -54,6 +54,8 @@ class Config:
     """convolutions in each of its three stages, after the one that halves the side"""
     augment: bool = False
     """whether every image is under a fresh small move at each step"""
+    soft_labels: bool = False
+    """whether a synthetic image's label is what a classifier of the real images, under fresh moves, makes of it"""
     class_weights: bool = False
     """whether an image's loss is divided by how many real images its class has, as a share of the mean"""
     label_smoothing: Share = 0.0
@@ -74,6 +76,8 @@ class Classifier(nn.Module):
     """
 
     class_weights: Tensor | None
+    teachers: Sequence[Classifier] = ()
+    """who says what synthetic images show: one or none"""
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__()
@@ -127,7 +131,8 @@ class Classifier(nn.Module):
     def step(self, batch: Batch, step: int) -> Mapping[str, Tensor]:
         smoothing, weight = self.config.label_smoothing, self.config.synthetic_weight
         logits = self.wrapped[0](batch.images)
-        losses = F.cross_entropy(logits, batch.labels, self.class_weights, reduction="none", label_smoothing=smoothing)
+        labels = self._softened(batch) if self.teachers else batch.labels
+        losses = F.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
         loss = (losses.where(batch.sources == 0, weight * losses) if weight != 1 else losses).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -137,6 +142,12 @@ class Classifier(nn.Module):
         for schedule in self.schedules:
             schedule.step()
         return {"train/classifier_loss": loss.detach()}
+
+    @torch.no_grad()
+    def _softened(self, batch: Batch) -> Tensor:
+        """The labels as probabilities, [n, classes]: of real images their own, of synthetic ones the teacher's."""
+        told = self.teachers[0](batch.images).softmax(1)
+        return torch.where(batch.sources[:, None] == 0, F.one_hot(batch.labels, told.shape[1]).to(told.dtype), told)
 
 
 def with_size(config: Config, shape: ImageShape) -> Config:

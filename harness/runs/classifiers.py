@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -16,7 +17,7 @@ from torch import Tensor
 from harness import tracking
 from harness.data.datasets import Dataset
 from harness.errors import InputError
-from harness.evaluation import classifier, selecting
+from harness.evaluation import classifier, quality, selecting
 from harness.evaluation.classifier import Classifiers
 from harness.runs import identities, judges, pictures, records, scores
 from harness.runs.arms import Arm
@@ -72,11 +73,13 @@ def run_classifier(
     experiment = settings.experiment_name or "classifiers"
     scores.check_store(settings, experiment, accelerator)
     judge, judge_digest = judges.get_judge(dataset, settings, accelerator)
-    if arm.samples is not None and arm.samples.shape != dataset.real.shape:
-        raise InputError(
-            f"the samples are {arm.samples.shape} images, {dataset.name} has {dataset.real.shape}; "
-            f"give a generator's run on {dataset.name}"
-        )
+    if arm.samples is not None:
+        classes, shape = int(arm.samples.labels.max()) + 1, arm.samples.shape
+        if shape != dataset.real.shape or classes > dataset.num_classes:
+            raise InputError(
+                f"the samples are {shape} images of {classes} classes, {dataset.name} has {dataset.real.shape} and "
+                f"{dataset.num_classes}; give a generator's run on {dataset.name}"
+            )
     cell = identities.classifier_identity(arm, config, settings, dataset, accelerator)
     model = classifier.Classifiers(config, dataset.real, dataset.num_classes, settings.seed)
     title = f"{arm.title} {setting}".strip()
@@ -105,6 +108,8 @@ def run_classifier(
                 unknown = [name for name, figure in UNKNOWN.items() if figure not in known]
                 known |= scores.score(unknown, judge, arm.samples, dataset, settings, accelerator)
         model.prepare(accelerator)
+        if config.soft_labels and arm.samples is not None:
+            known |= _find_teacher(model, config, settings, dataset, accelerator)
         batches = classifier.batches_of(config, dataset.real, arm.samples, settings.seed, accelerator)
         progress = Progress(model, accelerator)
         for _ in train_resumably(progress, batches, config.steps, config.steps, run):
@@ -119,6 +124,18 @@ def run_classifier(
         if parent is None:
             print(f"page: {page_of(run.id, settings.tracking_uri)}")
     return launch.broadcast_from_main(run.id, accelerator), {**known, **found}
+
+
+def _find_teacher(
+    model: Classifiers, config: classifier.Config, settings: Single, dataset: Dataset, accelerator: Accelerator
+) -> dict[str, float]:
+    """Train who tells what synthetic images show; what that cost."""
+    start = time.perf_counter()
+    plain = dataclasses.replace(config, augment=True, soft_labels=False)
+    teacher = quality.train_on(dataset.real, dataset.image_shape, plain, settings.seed, accelerator)
+    for member in model:
+        member.teachers = [teacher]  # in a list: no part of the network
+    return {"cost/filter_device_seconds": (time.perf_counter() - start) * accelerator.num_processes}
 
 
 def get_or_run_classifier(

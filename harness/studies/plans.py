@@ -97,7 +97,8 @@ class StudyPlan(WorkerSettings):
     name: str | None = None
     """the study's name; by default METHOD-DATASET"""
     storage: str | None = None
-    """where the study itself is kept: a file, or a database's URL; by default outputs/studies.db"""
+    """where the study itself is kept: a file, or a database's URL, its password in PGPASSFILE or PGPASSWORD and not
+    here, where every user sees it; by default outputs/studies.db"""
     max_failures: Natural = 5
     """the study ends when so many trials have failed and none has not; 0 never"""
     confirm_seeds: Natural = 5

@@ -7,6 +7,7 @@ when the process died is dropped; a line that was damaged later is reported and 
 This module knows neither MLflow nor torch.
 """
 
+import errno
 import json
 import os
 import re
@@ -40,7 +41,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+            raise unwritable(path, error) from error
         try:
             if not locks.taken(self._file, path, locks.GLANCE_S):
                 raise InputError(f"{path} is being written by another process: its run is still alive")
@@ -61,9 +62,7 @@ class Journal:
                     written += os.write(self._file, line[written:])
             except OSError as error:
                 os.ftruncate(self._file, self.position)
-                raise InputError(
-                    f"the journal {self.path} cannot be written: {error.strerror}; free some space"
-                ) from error
+                raise unwritable(f"the journal {self.path}", error) from error
             self.position += len(line)
         if time.monotonic() - self._synced > self.fsync_interval_s:
             self.sync()
@@ -79,6 +78,12 @@ class Journal:
     def close(self) -> None:
         """Let the lock go; what was not synced is the system's to write."""
         os.close(self._file)
+
+
+def unwritable(what: Path | str, error: OSError) -> InputError:
+    """Why something cannot be written, in a sentence."""
+    advice = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return InputError(f"{what} cannot be written: {error.strerror}{advice}")
 
 
 def encode(record: Record) -> bytes:

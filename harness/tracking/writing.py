@@ -216,7 +216,7 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}; free some space") from error
+            raise journal.unwritable(path, error) from error
         return name
 
     def describe(self, text: str) -> None:

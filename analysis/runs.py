@@ -78,7 +78,9 @@ GROUPS = {
 """Metrics of which there are several, by the beginning of their columns."""
 TEXTS = ["split", "run_id", "method", "dataset", "judge", "variant", "setting", "samples_run", "data_digest", "classes",
          "commit", "host", "device", "numerics", "generator_commit", "mixed_precision"]  # fmt: skip
-NUMBERS = {"n_real": "int64", "seed": "int64", "accuracy": "float64", "num_synthetic": "Int64"}
+NUMBERS = {"n_real": "int64", "seed": "int64", "num_synthetic": "Int64", "initialisations": "Int64"} | dict.fromkeys(
+    [*METRICS, "recall_rare", "kept", "filter_s"], "float64"
+)
 
 
 @dataclass(frozen=True)
@@ -146,14 +148,14 @@ def read_rows(path: Path) -> pd.DataFrame:
     """Cells from a CSV file that `add_rows` wrote. Raises InputError for a file that is none."""
     try:
         cells = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str) | NUMBERS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as rows of cells: {str(error).splitlines()[0]}") from error
     lacking = [name for name in ("run_id", *TAGS, "accuracy", "variant", "num_synthetic") if name not in cells]
     if lacking:
         raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.report --rows wrote")
     if cells.empty:
         raise InputError(f"{path} has no row: give a file that analysis.report --rows wrote")
-    cells = cells.reindex(columns=list(dict.fromkeys([*cells, *OPTIONAL_COLUMNS])))
+    cells = cells.reindex(columns=list(dict.fromkeys([*cells, *METRICS, *OPTIONAL_COLUMNS])))
     texts = {name: cells[name].astype(object).fillna("") for name in ("variant", "setting")}
     right = path.with_name(RIGHT)
     known = {"initialisations": cells["initialisations"].fillna(1).astype("int64")}

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fuzz
+import known_cells
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from analysis import accuracy_table, runs
 from harness import cli, spaces
 from harness.data import datasets, folders, images
 from harness.data.images import Images
@@ -216,6 +218,19 @@ def test_what_a_study_searches(number: int) -> None:
     for reader in (spaces.fixed_values, lambda config, texts: spaces.narrowed(config, texts, {})):
         reads_each(samples, number, lambda content, reader=reader: reader(
             vae.Config, (content.decode(errors="surrogateescape"),)), InputError)  # fmt: skip
+
+
+def test_rows_of_cells(number: int, tmp_path: Path) -> None:
+    """What is read is a table, too."""
+    rows = tmp_path / "rows.csv"
+    runs.add_rows(known_cells.measured_cells(seeds=(0, 1)), rows)
+    samples = [rows.read_bytes(), b"".join(rows.read_bytes().splitlines(keepends=True)[:4])]
+
+    def read(content: bytes) -> object:
+        rows.write_bytes(content)
+        return accuracy_table.accuracy_table(runs.read_rows(rows))
+
+    reads_each(samples, number // 20, read, InputError)
 
 
 def test_images(number: int, tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ class Postgres:
 class TeamServer:
     """The team's server in a folder of its own, on a database or on sqlite."""
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(self, folder: Path, database: str = "", **settings: str) -> None:
+        self.settings = settings
         self.user, self.password = "anna", secrets.token_hex(12)  # what stands in this file stands in runs' diffs
         self.folder, self.database = folder, database
         self.port = free_port()
@@ -226,8 +227,8 @@ class TeamServer:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harness.tracking.server", "--port", str(self.port), "--workers", "1",
                  "--folder", "server"],
-                cwd=self.folder, env=environment(**self.credentials, HARNESS_DATABASE_URL=self.database),
-                stdout=log, stderr=log,
+                cwd=self.folder, stdout=log, stderr=log,
+                env=environment(**self.credentials, **self.settings, HARNESS_DATABASE_URL=self.database),
             )  # fmt: skip
         until = time.monotonic() + PATIENCE_S
         while f"{self.uri} answers" not in self.log.read_text()[began:]:

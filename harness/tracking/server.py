@@ -29,6 +29,7 @@ from harness.tracking.redaction import redacted
 
 HOST = "127.0.0.1"
 Port = Annotated[int, Within(int, 0, most=65_535)]
+HOSTS = "MLFLOW_SERVER_ALLOWED_HOSTS"
 USER, PASSWORD, DATABASE = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "HARNESS_DATABASE_URL"
 SHORTEST_PASSWORD = 12  # characters, MLflow's rule
 FORMER_DEFAULT_PASSWORD = "password1234"  # MLflow's, until it shipped none
@@ -146,7 +147,7 @@ def _mlflow(folder: Path, port: int, workers: int, url: str, secret: dict[str, s
         str((folder / "artifacts").absolute()), "--uvicorn-opts", "--log-level warning",
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, env=_environment(settings, _secret_key(folder / "secret_key"), secret), start_new_session=True
+        command, env=_environment(settings, port, _secret_key(folder / "secret_key"), secret), start_new_session=True
     )
     try:
         yield process
@@ -154,9 +155,14 @@ def _mlflow(folder: Path, port: int, workers: int, url: str, secret: dict[str, s
         _stop(process)
 
 
-def _environment(settings: Path, key: str, secret: dict[str, str]) -> dict[str, str]:
-    """The server is no client of itself: it gets the administrator's name and password under other names."""
+def _environment(settings: Path, port: int, key: str, secret: dict[str, str]) -> dict[str, str]:
+    """The server is no client of itself: it gets the administrator's name and password under other names.
+
+    Where it is told by which names it may be called, it may be by its own, too: it is asked whether it answers.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_TRACKING_") and k != DATABASE}
+    if kept.get(HOSTS):
+        kept[HOSTS] += f",{HOST}:{port}"
     return {
         **kept,
         **secret,

@@ -69,7 +69,8 @@ def _client(settings: WorkerSettings) -> Iterator[Client]:
         alone: dict[str, Any] = {"protocol": "inproc://", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": alone}
         worker = {"cls": Worker, "options": alone | {"nthreads": settings.workers, "memory_limit": 0}}
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # why a task has died is said by `note_death`
+        for name in ("distributed", "asyncio"):  # why a task has died is said by `note_death`
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         no_pages = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
         with (
             dask.config.set(no_pages),

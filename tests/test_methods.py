@@ -195,6 +195,14 @@ def test_the_houses_page_shows_a_generator_that_is_found_without_registration(
     assert (drawn - means).square().mean() < 0.05
 
 
+def test_an_arm_is_no_method() -> None:
+    """A study of vae-moved would train a VAE whose images are not moved."""
+    with pytest.raises(InputError, match="unknown method 'vae-moved'"):
+        methods.find("vae-moved")
+    assert methods.augmented(vae.Config(steps=7), "vae-moved") == vae.Config(steps=7, augment="moved")
+    assert methods.arm_name("vae", vae.Config(augment="moved")) == "vae-moved"
+
+
 def test_the_saturating_generator_minimises_the_log_probability_of_being_found_out() -> None:
     """Goodfellow 2014, eq. 1; the non-saturating one maximises that of not being so."""
     batch = Batches((DIGITS.real, 8), seed=0)[0]

@@ -78,8 +78,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Any:
-    """The class of a method or of an arm such as ddpm-moved, a `Method`. Raises InputError for an unknown name."""
-    name = name.partition("-")[0]
+    """The class of a method, a `Method`. Raises InputError for an unknown name."""
     if name not in names():
         raise InputError(f"unknown method {name!r}; known are {', '.join(names())}")
     return import_module(f"{__name__}.{name}").Generator

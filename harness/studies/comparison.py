@@ -115,7 +115,7 @@ def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, is_who
 def check(plan: Plan) -> None:
     """Refuse a plan that cannot be carried out before anything is created."""
     for arm in plan.methods:
-        methods.augmented(methods.find(arm).Config(), arm)
+        methods.augmented(methods.find(arm.partition("-")[0]).Config(), arm)
     unknown = set(plan.controls) - set(controls.CONTROLS)
     if unknown:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")

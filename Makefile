@@ -7,6 +7,7 @@ READY := .venv/ready
 unexport PYTHONDONTWRITEBYTECODE
 
 MODEL ?= models:/ddpm@champion
+SEED ?= 0
 
 .PHONY: demo test check soak ui dashboard server serve
 demo: $(READY)  # without Muon, which takes a quarter longer on 8 x 8 pixels and brings nothing there
@@ -19,8 +20,8 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 soak: $(READY)  # bounded: the long tests, 10 kills of each method on one and on two processes, then a study's workers
-	$(BIN)/python -m pytest -m long
-	$(BIN)/python tests/soak.py --kills 10
+	$(BIN)/python -m pytest -m long --hypothesis-seed $(SEED)
+	$(BIN)/python tests/soak.py --kills 10 --seed $(SEED)
 	$(BIN)/python tests/study_soak.py
 
 check: $(READY)

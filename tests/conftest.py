@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers' threads that wait for each other's cores cost minutes
 os.environ.setdefault("no_proxy", "127.0.0.1,localhost")  # urllib keeps the proxies that it finds first for ever
 
+import counted
+import fuzz
 import processes
 import pytest
 from processes import ROOT, environment
@@ -43,6 +45,11 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if left_out := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(f"{left_out} long tests were left out: make soak runs them")
+    for report in terminalreporter.stats.get("passed", ()):
+        numbers = [number for name, number in report.user_properties if name == fuzz.TRIED]
+        if numbers and "long" in report.keywords:
+            seed, test = config.getoption("hypothesis_seed"), report.nodeid.partition("[")[0]
+            counted.record(test, f"{sum(numbers):,}", seed, report.duration)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +79,20 @@ def empty_outputs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
             made.start()
             assert processes.wait([made]) == [0]
     return shared
+
+
+LONG = (pytest.mark.long, pytest.mark.timeout(7200))
+
+
+@pytest.fixture(params=[pytest.param(fuzz.FEW, id="few"), pytest.param(fuzz.MANY, id="many", marks=LONG)])
+def fuzzed(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """`fuzzed(samples, check, share=20)`: `check` changed samples, a thousand, or of a slow check a twentieth."""
+
+    def each(samples: Sequence[bytes], check: Callable[[bytes], object], share: int = 1) -> None:
+        record_property(fuzz.TRIED, request.param // share)
+        fuzz.each(samples, request.param // share, check)
+
+    return each
 
 
 @pytest.fixture

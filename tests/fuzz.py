@@ -1,13 +1,14 @@
-"""Random inputs for what reads bytes: the same for a seed, so that what fails can be tried again by its number."""
+"""Changed inputs for what reads bytes, by Hypothesis, which says the smallest one that fails."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 FEW, MANY = 1000, 100_000
-"""Inputs in the normal suite, and in `make soak`."""
-SEED = int(os.environ.get("HARNESS_FUZZ_SEED", "0"))
+"""Inputs in the normal suite, the same on every run, and in `make soak`, of --hypothesis-seed."""
+TRIED = "tried"
+"""Under this name a test records how many inputs or faults it has tried."""
 WORDS = (
     b"", b"\n", b"\0", b"0", b"-1", b"1e999", b"NaN", b"null", b"true", b"[]", b"{}", b'"', b"[" * 3000, b"9" * 5000,
     b"\xff\xfe", b"../", b"99999999999999999999", "é".encode(), b"'", b"=", b",",
@@ -15,31 +16,20 @@ WORDS = (
 """What is put into an input, beside bytes of its own."""
 
 
-def mutations(samples: Sequence[bytes], number: int) -> Iterator[bytes]:
-    """Samples with some bytes changed, cut out, doubled, put in or cut off."""
-    draw = np.random.default_rng(SEED)
-    for _ in range(number):
-        content = samples[int(draw.integers(len(samples)))]
-        for _ in range(int(draw.integers(1, 4))):
-            content = _changed(content, draw)
-        yield content
+@st.composite
+def mutations(draw: st.DrawFn, samples: Sequence[bytes]) -> bytes:
+    """A sample with some bytes cut out, replaced, put in or doubled, at one to three places."""
+    content = draw(st.sampled_from(samples))
+    for _ in range(draw(st.integers(1, 3))):
+        place = st.integers(0, len(content))
+        content = content[: draw(place)] + draw(st.sampled_from(WORDS) | st.binary(max_size=3)) + content[draw(place) :]
+    return content
 
 
-def _changed(content: bytes, draw: np.random.Generator) -> bytes:
-    start, end = sorted(map(int, draw.integers(0, len(content) + 1, 2)))
-    match int(draw.integers(6)):
-        case 0:
-            return content[:start]
-        case 1:
-            return content[:start] + content[end:]
-        case 2:
-            return content[:end] + content[start:]
-        case 3:
-            return content[:start] + WORDS[int(draw.integers(len(WORDS)))] + content[start:]
-        case 4:
-            return content[:start] + WORDS[int(draw.integers(len(WORDS)))] + content[min(end, start + 8) :]
-        case _:
-            changed = bytearray(content)
-            for place in draw.integers(0, max(1, len(changed)), 3)[: len(changed)]:
-                changed[int(place)] = int(draw.integers(256))
-            return bytes(changed)
+def each(samples: Sequence[bytes], number: int, check: Callable[[bytes], object]) -> None:
+    """Call `check` with so many inputs."""
+    tried = settings(
+        max_examples=number, derandomize=number <= FEW, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    tried(given(mutations(samples))(lambda content: check(content)))()

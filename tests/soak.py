@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import counted
 import processes
 import psutil
 from processes import ForkServerProcess, wait
@@ -382,7 +383,10 @@ def main() -> None:
     for title, wrong in itertools.chain(agents(arguments.agents, arguments.seed), outages, kills):
         print(f"{title}: {wrong or 'equal'}", flush=True)
         failed, total = failed + bool(wrong), total + 1
-    print(f"{total - failed} of {total} cases equal bit for bit, {time.monotonic() - start_s:.0f} s")
+    seconds = time.monotonic() - start_s
+    print(f"{total - failed} of {total} cases equal bit for bit, {seconds:.0f} s")
+    if not failed:
+        counted.record("soak.py: trainings, agents and servers killed", str(total), arguments.seed, seconds)
     sys.exit(bool(failed))
 
 

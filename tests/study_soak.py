@@ -20,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import counted
 import optuna
 import pandas as pd
 import processes
@@ -261,7 +262,11 @@ def main() -> None:
             except AssertionError as error:
                 wrong = str(error) or "a check failed"
         failed += bool(wrong)
-        print(f"{title}: {wrong or 'as it should be'}, {time.monotonic() - start:.0f} s", flush=True)
+        seconds = time.monotonic() - start
+        print(f"{title}: {wrong or 'as it should be'}, {seconds:.0f} s", flush=True)
+        if not wrong:
+            number, _, what = title.partition(" ")
+            counted.record(f"study_soak.py: {what}", number, 0, seconds)
     sys.exit(bool(failed))
 
 

@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import fuzz
 import known_cells
 import numpy as np
 import pytest
@@ -120,60 +119,65 @@ def test_a_folder_of_links_alone_is_refused_with_the_reason(tmp_path: Path) -> N
 # --- Whatever comes --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[pytest.param(fuzz.FEW, id="few"), pytest.param(fuzz.MANY, id="many", marks=pytest.mark.long)])
-def number(request: pytest.FixtureRequest) -> int:
-    return request.param
+Refusal = type[Exception] | tuple[type[Exception], ...]
 
 
-def reads_each(
-    samples: Sequence[bytes], number: int, read: Callable[[bytes], object], refusals: type[Exception] | tuple
-) -> None:
-    """Each is read, or refused; and both happen."""
-    counted = {"read": 0, "refused": 0}
-    for place, content in enumerate(fuzz.mutations(samples, number)):
-        try:
-            with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                read(content)
-            counted["read"] += 1
-        except refusals:
-            counted["refused"] += 1
-        except BaseException as error:
-            raise AssertionError(f"input {place} of seed {fuzz.SEED}, {content[:300]!r}: {error!r}") from error
-    assert min(counted.values()) > 0, counted
+@pytest.fixture
+def reads_each(fuzzed: Callable[..., None]) -> Callable[..., None]:
+    """`reads_each(samples, read, InputError)`: each is read, or refused; and both happen."""
+
+    def reads(samples: Sequence[bytes], read: Callable[[bytes], object], refusal: Refusal, share: int = 1) -> None:
+        counted = {"read": 0, "refused": 0}
+
+        def check(content: bytes) -> None:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    read(content)
+                counted["read"] += 1
+            except refusal:
+                counted["refused"] += 1
+
+        fuzzed(samples, check, share)
+        assert min(counted.values()) > 0, counted
+
+    return reads
 
 
 RECORDS = [journal.encode({"metrics": {"train/loss": step / 7}, "step": step, "time": step}) for step in range(5)]
 
 
-def test_a_journal_gives_every_record_that_is_whole(number: int, tmp_path: Path) -> None:
+def test_a_journal_gives_every_record_that_is_whole(fuzzed: Callable[..., None], tmp_path: Path) -> None:
     whole, path = b"".join(RECORDS), tmp_path / "journal"
-    for place, content in enumerate(fuzz.mutations([whole], number)):
+
+    def check(content: bytes) -> None:
         path.write_bytes(content)
         with contextlib.redirect_stderr(io.StringIO()):
             found = [record for record, _ in journal.read(path)]
             last = journal.last(path)
         kept = [record for record in RECORDS if b"\n" + record in b"\n" + content]
         missing = [record for record in kept if journal.decode(record) not in found]
-        assert not missing, (place, content)
-        assert last in [*found, None], (place, content)
+        assert not missing
+        assert last in [*found, None]
         opened = journal.Journal(path)
         opened.append(status="FINISHED")
         opened.close()
-        assert journal.last(path)["status"] == "FINISHED", (place, content)
+        assert journal.last(path)["status"] == "FINISHED"
+
+    fuzzed([whole], check)
 
 
-def test_samples(number: int, tmp_path: Path) -> None:
+def test_samples(reads_each: Callable[..., None], tmp_path: Path) -> None:
     def read(content: bytes) -> Images:
         (tmp_path / "samples.npz").write_bytes(content)
         return Images.read(tmp_path / "samples.npz")
 
     stream = io.BytesIO()
     np.savez(stream, images=PIXELS, labels=LABELS)
-    reads_each([npz(images=PIXELS, labels=LABELS), stream.getvalue()], number, read, DAMAGE)
+    reads_each([npz(images=PIXELS, labels=LABELS), stream.getvalue()], read, DAMAGE)
 
 
-def test_checkpoints(number: int, tmp_path: Path) -> None:
+def test_checkpoints(reads_each: Callable[..., None], tmp_path: Path) -> None:
     made = checkpoint.save(tmp_path, Checkpoint(3, {"a": 1}, {"b": 2}, {"w": torch.zeros(2)}, {"lr": 0.1}))
     assert made
     manifest = (made / checkpoint.MANIFEST).read_bytes()
@@ -188,10 +192,10 @@ def test_checkpoints(number: int, tmp_path: Path) -> None:
         finally:
             path.rename(made)
 
-    reads_each([manifest, manifest.replace(b"\n", b"")], number, read, Damaged)
+    reads_each([manifest, manifest.replace(b"\n", b"")], read, Damaged)
 
 
-def test_configurations(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configurations(reads_each: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "best.toml"
     monkeypatch.setattr(sys, "argv", ["vae.py", "--config", str(file)])
 
@@ -210,17 +214,17 @@ def test_configurations(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with pytest.raises(InputError):
         read(b"[vae]\nsteps = " + b"[" * 3000)
-    reads_each([b"[vae]\nsteps = 20\nlearning_rate = 0.01\n", b"[vae]\nsteps = 1\n"], number // 50, read, InputError)
+    reads_each([b"[vae]\nsteps = 20\nlearning_rate = 0.01\n", b"[vae]\nsteps = 1\n"], read, InputError, share=50)
 
 
-def test_what_a_study_searches(number: int) -> None:
+def test_what_a_study_searches(reads_each: Callable[..., None]) -> None:
     samples = [b"learning_rate=0.001:0.01:log", b"hidden_channels=8,16", b"latent_size=4:64", b"steps=20"]
     for reader in (spaces.fixed_values, lambda config, texts: spaces.narrowed(config, texts, {})):
-        reads_each(samples, number, lambda content, reader=reader: reader(
+        reads_each(samples, lambda content, reader=reader: reader(
             vae.Config, (content.decode(errors="surrogateescape"),)), InputError)  # fmt: skip
 
 
-def test_rows_of_cells(number: int, tmp_path: Path) -> None:
+def test_rows_of_cells(reads_each: Callable[..., None], tmp_path: Path) -> None:
     """What is read is a table, too."""
     rows = tmp_path / "rows.csv"
     runs.add_rows(known_cells.measured_cells(seeds=(0, 1)), rows)
@@ -230,10 +234,10 @@ def test_rows_of_cells(number: int, tmp_path: Path) -> None:
         rows.write_bytes(content)
         return accuracy_table.accuracy_table(runs.read_rows(rows))
 
-    reads_each(samples, number // 20, read, InputError)
+    reads_each(samples, read, InputError, share=20)
 
 
-def test_images(number: int, tmp_path: Path) -> None:
+def test_images(reads_each: Callable[..., None], tmp_path: Path) -> None:
     samples = []
     for form in ("png", "jpeg", "gif", "bmp"):
         stream = io.BytesIO()
@@ -247,4 +251,4 @@ def test_images(number: int, tmp_path: Path) -> None:
         folders._read.cache_clear()
         return folders.Folder(tmp_path / "own").read("train", 8)
 
-    reads_each(samples, number // 5, read, InputError)
+    reads_each(samples, read, InputError, share=5)

@@ -4,9 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fuzz import TRIED
 from processes import ROOT, environment
 from servers import installed
 
@@ -22,7 +24,7 @@ def compiler() -> str:
 
 @pytest.mark.parametrize("number", [10, pytest.param(0, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
 def test_after_a_fault_of_the_disk_a_training_goes_on_bit_for_bit(
-    number: int, empty_outputs: Path, tmp_path: Path
+    number: int, empty_outputs: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Ten of the writes and syncs of a training of 20 steps, each without space, with an error or half done; or all."""
     installed(compiler)
@@ -32,6 +34,7 @@ def test_after_a_fault_of_the_disk_a_training_goes_on_bit_for_bit(
     done = subprocess.run(command, env=environment(LD_PRELOAD=str(shim)), capture_output=True, text=True, check=False)
     cases = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, [case for case in cases if case["lost"] or not case["equal"]] or done.stderr
+    record_property(TRIED, len(cases))
     assert len(cases) == number or (number == 0 and len(cases) > 200)
     assert all(case["said"].splitlines()[-1].startswith("vae.py: ") for case in cases if case["code"])
     assert {case["code"] for case in cases} <= {0, 2, 3}

@@ -46,6 +46,9 @@ class Scoring:
     """images in a sample set"""
     cas_steps: Count = 600
     """optimizer steps of the classifier that sees samples alone: its accuracy is CAS"""
+    look_samples: Natural = 0
+    """samples from which a classifier learns at each of the ten looks at a training: its accuracy on the validation
+    split is looks/cas, to be drawn over cost/device_seconds; 0: none"""
     judge_steps: Count | None = None
     """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
     default 1,400 of 256 images, in colour 1,600"""

@@ -30,7 +30,7 @@ from harness.settings import Single
 from harness.tracking import stores
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
-LOOKS = ("looks/conditional_accuracy", "cost/device_seconds")
+LOOKS = ("looks/conditional_accuracy", "looks/cas", "cost/device_seconds")
 RUN = re.compile(r"run ([0-9a-f]{32})")
 
 
@@ -41,7 +41,7 @@ def uri(place: Path) -> str:
 
 @pytest.fixture(scope="module")
 def vae_run(launch: Launch) -> str:
-    done = launch("experiments/vae.py", *SMALL, "--steps", "60")
+    done = launch("experiments/vae.py", *SMALL, "--steps", "60", "--look-samples", "300")
     assert done.returncode == 0, done.stderr
     found = RUN.search(done.stdout)
     assert found, done.stdout
@@ -61,7 +61,8 @@ def test_a_generator_is_trained_sampled_scored_and_logged(vae_run: str, uri: str
     store = tracking.client(uri)
     assert [m.step for m in store.get_metric_history(vae_run, "train/vae_loss")] == list(range(60))
     looks = [store.get_metric_history(vae_run, name) for name in LOOKS]
-    assert [[m.step for m in look] for look in looks] == [list(range(6, 61, 6))] * 2  # one over the other
+    assert [[m.step for m in look] for look in looks] == [list(range(6, 61, 6))] * 3  # over one another
+    assert looks[1][-1].value == row["metrics.validation/cas"]  # of the same samples
     with tracking.fetched(vae_run, "samples.npz", uri) as path, np.load(path) as samples:
         assert samples["images"].shape == (300, 1, 8, 8)
         assert samples["images"].dtype == np.uint8

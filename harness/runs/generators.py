@@ -17,8 +17,8 @@ from harness import methods, tracking
 from harness.data.datasets import Dataset
 from harness.data.images import Images, ImageShape, to_uint8
 from harness.errors import Pruned
-from harness.evaluation import copies
-from harness.evaluation.classifier import Classifier
+from harness.evaluation import copies, quality
+from harness.evaluation.classifier import Classifier, Config
 from harness.evaluation.judging import conditional_accuracy
 from harness.runs import exported, identities, judges, pictures, records
 from harness.runs.arms import COMMIT, Arm, generator_arm, inherited_metrics
@@ -123,7 +123,7 @@ def run_generator(
         else:
             progress.restore(run)
             looks = _looks(watch, judging, dataset, settings, accelerator) if watch else None
-            _train_generator(progress, batches, settings, run, dataset.classes, judging, looks)
+            _train_generator(progress, batches, settings, run, dataset, judging, looks)
         samples, sampling_s = sampling.draw_sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )
@@ -241,7 +241,7 @@ def _train_generator(
     batches: Batches,
     settings: Single,
     run: Run,
-    classes: Sequence[str],
+    dataset: Dataset,
     judging: _Judging,
     look: Callable[[Any, int, Run], None] | None = None,
 ) -> None:
@@ -253,13 +253,15 @@ def _train_generator(
 
     def show(step: int) -> None:
         grid = sampling.draw_images(model, labels, settings.seed, accelerator.device)
-        run.image("samples", pictures.class_grid(grid.images, classes), step)
+        run.image("samples", pictures.class_grid(grid.images, dataset.classes), step)
+        figures: dict[str, float] = {}
         if step > 0 and judging.at_hand:
-            accuracy = conditional_accuracy(judging.at_hand, grid, num_classes, accelerator)[
-                "samples/conditional_accuracy"
-            ]
-            seconds = progress.device_seconds  # what different methods can be compared over
-            run.metrics({"looks/conditional_accuracy": accuracy, "cost/device_seconds": seconds}, step)
+            of_grid = conditional_accuracy(judging.at_hand, grid, num_classes, accelerator)
+            figures["looks/conditional_accuracy"] = of_grid["samples/conditional_accuracy"]
+        if step > 0 and settings.look_samples and len(dataset.validation):
+            figures["looks/cas"] = _cas(model, dataset, settings, accelerator)
+        if figures:  # over what different methods can be compared
+            run.metrics(figures | {"cost/device_seconds": progress.device_seconds}, step)
 
     if progress.step == 0:
         show(0)  # where the UI's slider begins
@@ -268,6 +270,14 @@ def _train_generator(
             show(step + 1)
         if look:
             look(model, step + 1, run)
+
+
+def _cas(model: Any, dataset: Dataset, settings: Single, accelerator: Accelerator) -> float:
+    """What a classifier learns of a training's samples, on the validation split."""
+    samples, _ = sampling.draw_sample_set(model, settings.look_samples, dataset.num_classes, settings.seed, accelerator)
+    config = Config(steps=settings.cas_steps)
+    learner = quality.train_on(samples, dataset.image_shape, config, settings.seed, accelerator)
+    return quality.accuracy(learner, dataset.validation, accelerator)
 
 
 def _log_generator(

@@ -28,6 +28,7 @@ from servers import TrackingServer
 
 from harness import cli, tracking
 from harness.errors import InputError
+from harness.tracking import views
 
 SIZE = {"width": 1400, "height": 900}
 PATIENCE_MS = 60_000  # a page's first look at a busy machine
@@ -191,6 +192,20 @@ def metric_chart(page: Page, uri: str, found: Comparison) -> None:
         expect(page.get_by_text(f"{name} (looks/conditional_accuracy)").first).to_be_visible(timeout=PATIENCE_MS)
 
 
+def saved_view(page: Page, uri: str, found: Comparison) -> None:
+    """The harness's own charts under `Views`: mean curves over seeds, and a GAN's two players in one."""
+    page.goto(views.addresses(found.experiment_id, uri)[views.NAMES[views.SEEDS]])
+    page.get_by_label("Toggle sidebar").click()
+    expect(page.get_by_role("button", name=views.NAMES[views.SEEDS])).to_be_visible(timeout=PATIENCE_MS)
+    charts = page.get_by_test_id("experiment-view-compare-runs-card")
+    players = charts.filter(has_text=" vs ".join(views.PLAYERS))
+    for method in found.generators["tags.method"]:
+        expect(page.get_by_text(re.compile(rf"^Group: .*{method}")).first).to_be_visible()
+        expect(charts.first.get_by_text(re.compile(rf"{method}.*looks/conditional_accuracy")).first).to_be_attached()
+    for name in views.PLAYERS:
+        expect(players.get_by_text(re.compile(rf"gan.*\({name}\)")).first).to_be_attached()
+
+
 def stepped_images(page: Page, uri: str, found: Comparison) -> None:
     """The samples of a run in training, under a slider over steps; the last of them is shown."""
     run = found.generators.iloc[0]
@@ -255,6 +270,7 @@ PAGES = {
     "learning_curve": learning_curve,
     "compare": compare_page,
     "curves": metric_chart,
+    "views": saved_view,
     "images": stepped_images,
     "model": model_page,
 }

@@ -71,12 +71,13 @@ def grant(
 
 
 def page(tracking_uri: str | None = None) -> None:
-    """Say where MLflow's UI shows the newest comparison.
+    """Say where MLflow's UI shows the newest comparison, and the curves of its generators.
 
     Args:
         tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
     """
     from harness import tracking
+    from harness.tracking import views
 
     uri = tracking_uri or default_uri()
     for run in tracking.read_runs("tags.kind = 'comparison'", tracking_uri=uri)[:1].to_dict("records"):
@@ -84,6 +85,8 @@ def page(tracking_uri: str | None = None) -> None:
         # Without the question MLflow (3.17) takes its runs for agents'.
         address = f"{ui_of(uri)}/#/experiments/{known}/runs/{run['run_id']}?workflowType=machine_learning"
         print(f"the newest comparison, {run['name']}: {address}")
+        for name, of_view in views.addresses(known, uri).items():
+            print(f"{name[0].lower()}{name[1:]}: {of_view}")
 
 
 def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:

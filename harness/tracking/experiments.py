@@ -8,6 +8,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from harness.errors import InputError
+from harness.tracking import views
 from harness.tracking.addresses import database_file, user_of, without_password
 
 KIND = "mlflow.experimentKind", "custom_model_development"
@@ -17,20 +18,23 @@ DESCRIPTIONS = {
     "generators": """
         A run is one generator: trained, sampled, scored. `samples/conditional_accuracy` says whether it draws what it
         is asked for, `validation/cas` what a classifier learns of its samples alone, `test/quality/…` beside
-        `test/floor/…` how they lie beside real images, `cost/…` what it took. Group by `method` and `n_real` to see
-        seeds together.""",
+        `test/floor/…` how they lie beside real images, `cost/…` what it took. `Views` has mean
+        curves over seeds, and curves over device-seconds.""",
     "classifiers": """
         A run is one classifier that saw real images and an arm's: `test/accuracy`. The judges, which saw all real
         images, are here too.""",
     "comparisons": """
         A run is a comparison, and its description the answer; its cells, a classifier each, are under it.
         `test/gain/ARM` (percentage points) with `test/gain_low/ARM` and `test/gain_high/ARM` by n_real, which is the
-        step, are learning curves.""",
+        step, are learning curves. `Views` has those of its generators' trainings.""",
     "studies": """
         A run is a study of one method's hyperparameters: what it came to, as text, figures and the page
         `study/study.html`; its trials are under it, their hyperparameters as params.""",
     "benchmarks": "A run is a benchmark: medians, extremes and each turn of what was measured.",
 }
+
+
+WITH_GENERATORS = ("generators", "comparisons")
 
 
 class Gone(Exception):
@@ -104,4 +108,4 @@ def _folder_name(name: str) -> str:
 def _tags(name: str) -> dict[str, str]:
     of = name.rpartition("/")[2]
     described = {DESCRIPTION: " ".join(DESCRIPTIONS[of].split())} if of in DESCRIPTIONS else {}
-    return dict([KIND]) | described
+    return dict([KIND]) | described | (views.tags() if of in WITH_GENERATORS else {})

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ui_pictures
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
-from processes import environment
-from servers import TeamServer
+from playwright.sync_api import HttpCredentials
+from processes import ROOT, environment
+from servers import TeamServer, installed
 
 from harness import tracking
 from harness.tracking import registry
@@ -134,6 +136,31 @@ def test_a_user_changes_nothing_of_anothers(
     assert (done.returncode, done.stderr) == (0, "")
     found = tracking.read_runs(experiments=["generators"], tracking_uri=server.uri)
     assert set(found["experiment"]) == {"clara/generators", "bert/generators"}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_who_may_only_read_sees_the_same_pages(
+    become: Callable[[str], MlflowClient], tmp_path: Path, server: TeamServer
+) -> None:
+    installed(ui_pictures.chromium)
+    become("ada")
+    who = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_TRACKING_")}
+    flags = "--n-real 150 --seeds 1 --num-synthetic 200 --methods ddpm vae gan --controls affine --classifier.steps 40"
+    steps = "--ddpm.steps 20 --vae.steps 50 --gan.steps 20 --cas-steps 40"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / "compare.py"), *flags.split(), *steps.split()],
+        cwd=tmp_path, env=environment(**who), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    become("gast")
+    found = ui_pictures.newest_comparison(server.uri)
+    with pytest.raises(MlflowException, match="Permission denied"):
+        tracking.client(server.uri).set_tag(str(found.parent.run_id), "reason", "x")
+    login = HttpCredentials(username="gast", password=os.environ["MLFLOW_TRACKING_PASSWORD"])
+    with ui_pictures.browser(login) as page:
+        for show in ui_pictures.PAGES.values():
+            show(page, server.uri, found)
 
 
 def test_a_run_without_the_right_names_the_command_that_grants_it(

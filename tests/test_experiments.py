@@ -191,9 +191,11 @@ def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str, 
     assert [found.dataset.name for found in run.inputs.dataset_inputs] == ["digits"]
     with tracking.fetched(parent, "tables/accuracy_table.md", uri) as path:
         assert "gain, points |" in path.read_text()
-    said = forked("harness.tracking", "page").stdout  # of the newest comparison, which has another VAE
-    assert re.fullmatch(r"the newest comparison, small: http://127.0.0.1:5000/#/experiments/\d+/runs/\w{32}\S+\n", said)
-    assert parent not in said
+    said = forked("harness.tracking", "page").stdout.splitlines()  # of the newest comparison, which has another VAE
+    start = r"http://127\.0\.0\.1:5000/#/experiments/\d+/runs"
+    assert re.fullmatch(rf"the newest comparison, small: {start}/\w{{32}}\S+", said[0])
+    assert re.fullmatch(rf"mean curves over seeds: {start}\?\S+", said[1])
+    assert parent not in said[0]
 
 
 def test_a_second_judge_sees_the_same_sample_sets(

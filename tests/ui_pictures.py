@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import HttpCredentials, Locator, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -105,12 +105,12 @@ def chromium() -> str:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Page]:
+def browser(login: HttpCredentials | None = None) -> Iterator[Page]:
     """A page of Debian's chromium, with a profile of its own; raises InputError where there is none."""
     program = chromium()
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=program, args=list(FLAGS), viewport=SIZE
+            profile, executable_path=program, args=list(FLAGS), viewport=SIZE, http_credentials=login
         )
         context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(NO_ASSISTANT)

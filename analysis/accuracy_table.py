@@ -106,14 +106,14 @@ def by_arm(cells: pd.DataFrame, row: Callable[[pd.DataFrame, int, str], dict[str
     """A row per (n_real, method), in order: num_seeds, `row` of the arm's own `pairs`, n_real and method, `run_ids`."""
     paired = pairs(cells)
     arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=rank)
-    parts = {
-        (n_real, method): paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
-        for n_real, method in arms.itertuples(index=False)
-    }
+    found = dict(iter(paired.groupby(["n_real", "method"])))
+    parts = (
+        (n_real, method, found.get((n_real, method), paired[:0])) for n_real, method in arms.itertuples(index=False)
+    )
     return pd.DataFrame(
         [
             {"n_real": n_real, "method": method, "num_seeds": len(arm)} | row(arm, n_real, method) | run_ids(arm)
-            for (n_real, method), arm in parts.items()
+            for n_real, method, arm in parts
         ]
     )
 

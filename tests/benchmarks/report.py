@@ -42,7 +42,7 @@ def main(cells: Count = 10_000, repeats: Count = 3) -> None:
 def logged(folder: Path) -> Iterator[Logged]:
     """A comparison, then its cells without end, their artifacts in a folder: the measured arms at each n_real, seed by
     seed."""
-    yield Logged({}, {}, {"kind": "comparison"})
+    yield Logged({}, {}, {"kind": "comparison"}, (folder / "artifacts" / "parent").as_uri())
     rows = runs.whole_arms(runs.read_rows(MEASURED))
     right = runs.right_counts(rows)
     measured = rows.sort_values("seed").drop_duplicates(["n_real", "method"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness import cli, tracking
 from harness.evaluation import classifier
-from harness.settings import Single, load_dataset, print_notes
+from harness.settings import Single, load_dataset
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Settings(Single):
 
 def main(settings: Settings = Settings(), config: classifier.Config = classifier.Config()) -> int:
     """Train one classifier on an arm's images, score it on the test split, log it."""
-    from harness.runs import arms, classifiers
+    from harness.runs import arms, classifiers, records
 
     dataset = load_dataset(settings, settings.n_real, settings.seed)
-    print_notes(dataset)
+    records.print_notes(dataset)
     if settings.samples:
         arm = arms.generator_arm(settings.samples, settings.tracking_uri)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,8 @@ class Data:
     """digits (embedded), mnist, fashion-mnist, kmnist, or folder:PATH: your own images, as PATH/CLASS/*.png or as
     PATH/train/CLASS/*.png and PATH/test/CLASS/*.png"""
     image_size: ImageSize | None = None
-    """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default 32"""
+    """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default
+    as their own shorter side is, 32 at most"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
     imbalance: Imbalance | None = None
@@ -51,7 +51,7 @@ class Scoring:
     split is looks/cas, to be drawn over cost/device_seconds; 0: none"""
     judge_steps: Count | None = None
     """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
-    default 1,400 of 256 images, in colour 1,600"""
+    default 1,400 of 256 images, in colour 1,600, or fewer where 300 or more are 100 passes over them"""
     judge_width: Width | None = None
     """channels of the judge's first stage, as of `--classifier.width`; by default 24 for images in colour"""
 
@@ -107,9 +107,3 @@ def load_dataset(common: Common, n_real: int | None, seed: int) -> Dataset:
 
     with_test, data = getattr(common, "test", True), (common.dataset, common.data_root)
     return datasets.load(*data, n_real, seed, with_test, common.image_size, common.folds, common.imbalance)
-
-
-def print_notes(dataset: Dataset) -> None:
-    """What a user must know of the images before figures come of them."""
-    for note in dataset.notes:
-        print(f"note: {note}", file=sys.stderr)

@@ -19,7 +19,7 @@ from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
 from harness.methods import vae
 from harness.runs import exported, identities, pictures, records
-from harness.settings import Single, print_notes
+from harness.settings import Single
 from harness.studies.trials import Plan
 
 COUNTS = {"ant": 60, "bee": 40, "cat": 22}
@@ -189,8 +189,8 @@ def test_the_same_image_in_two_classes_or_parts_is_said(tmp_path: Path) -> None:
 
 def test_a_note_is_said_once_and_is_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = dataclasses.replace(load(make(tmp_path)), notes=("one thing", "another"))
-    print_notes(dataset)
-    assert capsys.readouterr().err == "note: one thing\nnote: another\n"
+    records.print_notes(dataset)
+    assert capsys.readouterr().err.startswith("note: one thing\nnote: another\n")
     assert records.tags("generator", "vae", dataset, 0, "cell")["data_notes"] == "one thing; another"
 
 
@@ -200,8 +200,8 @@ def test_many_images_are_read_by_several_processes_once(
     make(tmp_path / "images", {"ant": 70, "bee": 50})
     one = load(tmp_path / "images")
     assert not list(tmp_path.glob("outputs/cache/images/*"))
-    monkeypatch.setattr(folders, "MANY", 10)
-    monkeypatch.setattr(folders, "CHUNK", 16)
+    monkeypatch.setattr("harness.data.pixels.MANY", 10)
+    monkeypatch.setattr("harness.data.pixels.CHUNK", 16)
     assert capsys.readouterr().err == ""
     for said in (f"reading 120 images of {tmp_path}/images\n", ""):
         folders._read.cache_clear()
@@ -235,8 +235,30 @@ def test_images_are_resized_as_pil_does_it_and_the_middle_is_kept(tmp_path: Path
     assert np.array_equal(images[65].permute(1, 2, 0).numpy(), resized[:, 1:9])
 
 
-def test_without_a_size_images_have_32_pixels_a_side(animals: Path) -> None:
-    assert datasets.load(f"folder:{animals}").real.shape == (3, 32, 32)
+@pytest.mark.parametrize(("shape", "side"), [((12, 16), 12), ((30, 30), 28), ((6, 90), 8), ((480, 640), 32)])
+def test_without_a_size_images_have_that_of_the_usual_one_as_far_as_it_is_small(
+    shape: tuple[int, int], side: int, tmp_path: Path
+) -> None:
+    for number, name in enumerate(["a"] * 60 + ["b"] * 60):
+        flat = np.full((*((7, 7) if number % 12 == 5 else shape), 3), (number, 0, 9), np.uint8)
+        save(Image.fromarray(flat), tmp_path / name / f"{number}.png")
+    found = datasets.load(f"folder:{tmp_path}")
+    assert found.real.shape == (3, side, side)
+    said = f"its images, {shape[1]} x {shape[0]} pixels as a rule, are shown at {side} x {side} (--image-size)"
+    assert found.notes == (said,)
+
+
+def test_what_is_chosen_for_a_folder_is_said(animals: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = load(animals)
+    records.print_notes(dataset, identities.with_final_steps(vae.Config(), dataset))
+    moves, training = capsys.readouterr().err.splitlines()
+    assert moves == (
+        "note: small moves reflect and shift these images; classifiers are residual networks, 24 channels wide "
+        "(--classifier.width)"
+    )
+    assert re.fullmatch(r"note: the generator trains [\d,]+ steps of 64 images, \d+ times through .*", training)
+    records.print_notes(datasets.load("digits"), vae.Config())
+    assert capsys.readouterr().err == ""
 
 
 def grey(values: np.ndarray, form: str) -> Image.Image:

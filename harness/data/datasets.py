@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from harness.data import published
-from harness.data.folders import Folder, Pixels, Seen
+from harness.data.folders import Folder, Pixels
 from harness.data.images import Images, ImageShape, Source
+from harness.data.pixels import Seen
 from harness.data.splits import TEST_SHARE, long_tail, split_order, stratified_order
 from harness.errors import InputError
 
 FOLDER = "folder:"
-IMAGE_SIZE = 32
+LARGEST, SMALLEST = 32, 8
+"""Height and width at which the images of a folder are shown, in pixels, where nobody says another."""
 MIN_TEST = 20  # samples are held against one half of the test images
 VALIDATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
@@ -79,7 +81,8 @@ def load(
     for every seed: the published one, that of a folder, or else a fixed stratified fifth. Without `with_test`
     its files are not opened and it is empty.
 
-    `folder:PATH` is as `harness.data.folders` reads it, its images `image_size` pixels high and wide.
+    `folder:PATH` is as `harness.data.folders` reads it, its images `image_size` pixels high and wide, by default as the
+    usual one's shorter side is, 32 at most.
 
     With `folds` one fold of the n_real images of seed `seed // folds`, the one with number `seed % folds`, is the
     validation split, the others are `real`, and `test` is empty.
@@ -100,7 +103,7 @@ def load(
         source = published.idx(name, root, with_test)
     elif name.startswith(FOLDER):
         path = Path(name.removeprefix(FOLDER)).expanduser().resolve()
-        source = _folder(path, IMAGE_SIZE if image_size is None else image_size, with_test)
+        source = _folder(path, image_size, with_test)
     else:
         raise InputError(f"unknown data set {name!r}; known are {', '.join(published.DATASETS)}, folder:PATH")
     train, own = source.train, source.validation
@@ -152,8 +155,9 @@ def name_of(dataset: str, image_size: int | None) -> str:
     return load(dataset, with_test=False, image_size=image_size).name if dataset.startswith(FOLDER) else dataset
 
 
-def _folder(path: Path, side: int, with_test: bool) -> Source:
+def _folder(path: Path, image_size: int | None, with_test: bool) -> Source:
     folder = Folder(path)
+    side = image_size or _usual_side(folder)
     whole = folder.read("train", side)
     others = {
         part: folder.read(part, side, whole.seen.look)
@@ -172,9 +176,26 @@ def _folder(path: Path, side: int, with_test: bool) -> Source:
         raise InputError(f"{path} has {len(test)} test images; at least {MIN_TEST} are needed to measure anything")
     placed = [*zip([whole] * len(part_of), range(len(part_of)), part_of, strict=True)]
     placed += [(read, place, part) for part, read in others.items() for place in range(len(read.files))]
-    notes = [*folder.notes, *whole.notes, *(note for read in others.values() for note in read.notes)]
+    notes = [
+        *(() if image_size else _shrunk(folder, side)),
+        *folder.notes,
+        *whole.notes,
+        *(note for read in others.values() for note in read.notes),
+    ]
     name = _safe_name(path, train, whole.seen)
     return Source(name, folder.classes, train, test, parts.get("validation"), (*notes, *_repeated(placed)))
+
+
+def _usual_side(folder: Folder) -> int:
+    """The usual image's shorter side, as far as it is not too large for a start; a multiple of 4."""
+    return min(LARGEST, max(SMALLEST, min(folder.usual_size) // 4 * 4))
+
+
+def _shrunk(folder: Folder, side: int) -> Iterator[str]:
+    """A note of the size that was chosen for images, where it is not their own."""
+    width, height = folder.usual_size
+    if (width, height) != (side, side):
+        yield f"its images, {width} x {height} pixels as a rule, are shown at {side} x {side} (--image-size)"
 
 
 def _with_channels(images: Images, train: Images, path: Path, part: str) -> Images:

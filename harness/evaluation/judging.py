@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 JUDGE_SEED = 0
+STEPS, FEWEST_STEPS, PASSES = 1600, 300, 100
+"""In colour, where a step takes long: of few images a judge has learned all it can after so many passes."""
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -42,7 +46,9 @@ def judge_config(dataset: Dataset, steps: int | None = None, width: int | None =
     """The judge's size and training, by the images' colours where they are not asked for."""
     if dataset.train.shape[0] > 1:
         more = {"augment": True, "label_smoothing": 0.2, "batch_norm": True}
-        config = classifier.Config(steps=steps or 1600, width=width, **more)
+        config = classifier.Config(width=width, **more)
+        few = math.ceil(PASSES * len(dataset.train) / config.batch_size)
+        config = dataclasses.replace(config, steps=steps or min(STEPS, max(FEWEST_STEPS, few)))
     else:
         config = classifier.Config(steps=steps or 1400, width=width)
     return classifier.with_size(config, dataset.image_shape)

@@ -24,7 +24,7 @@ from harness.runs import exported, identities, judges, pictures, records
 from harness.runs.arms import COMMIT, Arm, generator_arm, inherited_metrics
 from harness.runs.scores import check_store, score
 from harness.seeding import initial_weights
-from harness.settings import Single, load_dataset, print_notes
+from harness.settings import Single, load_dataset
 from harness.tracking import inputs, provenance
 from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
@@ -84,10 +84,10 @@ def run_generator(
     experiment = settings.experiment_name or "generators"
     check_store(settings, experiment, accelerator)
     dataset = dataset or load_dataset(settings, settings.n_real, settings.seed)
-    if parent is None and accelerator.is_main_process:
-        print_notes(dataset)
     shape = dataset.image_shape
     config = identities.with_final_steps(config, dataset)
+    if parent is None and accelerator.is_main_process:
+        records.print_notes(dataset, config)
     batches = Batches(
         (dataset.real, config.batch_size),
         seed=settings.seed,

@@ -5,17 +5,43 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness import numerics
+from harness.data import moves, published
 from harness.data.datasets import Dataset
+from harness.evaluation import classifier
 from harness.runs import judges
 from harness.settings import Single
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+def print_notes(dataset: Dataset, training: Any = None) -> None:
+    """What a user must know of the images before figures come of them, and what was chosen for a folder of theirs.
+
+    `training` is the configuration of a generator, with the steps that it will take.
+    """
+    for note in (*dataset.notes, *(() if dataset.name in published.DATASETS else _choices(dataset, training))):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _choices(dataset: Dataset, training: Any) -> Iterator[str]:
+    width = classifier.with_size(classifier.Config(), dataset.image_shape).width
+    shift = "reflect and shift" if moves.reflects(dataset.train.shape[0]) else "rotate, scale and shift"
+    network = f"residual networks, {width} channels wide" if width else "of two convolutions"
+    yield f"small moves {shift} these images; classifiers are {network} (--classifier.width)"
+    if training:
+        passes = training.steps * training.batch_size / len(dataset.real)
+        yield (
+            f"the generator trains {training.steps:,} steps of {training.batch_size} images, {passes:.0f} times "
+            "through the real ones (--steps, --epochs)"
+        )
 
 
 def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from harness.engine.engines import Engine, hold_driver_lock, with_progress_lines
 from harness.engine.tasks import Talk, Task
 from harness.errors import InputError
 from harness.evaluation import classifier, selecting
-from harness.runs import arms, classifiers, generators, identities
-from harness.settings import Common, Single, load_dataset, print_notes
+from harness.runs import arms, classifiers, generators, identities, records
+from harness.settings import Common, Single, load_dataset
 from harness.studies.plans import ComparisonPlan as Plan
 from harness.tracking import inputs, local
 from harness.tracking.addresses import page_of
@@ -79,7 +79,7 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
     check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "comparisons")
     dataset = load_dataset(plan, min(plan.n_real), seed=0)
-    print_notes(dataset)
+    records.print_notes(dataset)
     identity = identities.digest(
         plan.name, dataset.title, plan.num_synthetic, *dataset.contents, *identities.scoring_identity(plan)
     )

@@ -23,8 +23,8 @@ from harness.engine.tasks import Task
 from harness.errors import InputError
 from harness.evaluation import quality
 from harness.outputs import OUTPUTS
-from harness.runs import identities
-from harness.settings import load_dataset, print_notes
+from harness.runs import identities, records
+from harness.settings import load_dataset
 from harness.spaces import Range
 from harness.studies import storages
 from harness.studies.confirmation import best, confirmation, confirmation_name
@@ -101,7 +101,7 @@ def check(plan: Plan) -> dict[str, Any]:
             f"{len(dataset.validation)}; give a smaller one"
         )
     identities.with_final_steps(dataclasses.replace(config(), **fixed), dataset)
-    print_notes(dataset)
+    records.print_notes(dataset)
     return {
         "method": plan.method,
         "objectives": list(plan.objectives),

@@ -49,6 +49,14 @@ def is_free(path: Path) -> bool:
         os.close(file)
 
 
+def is_of(file: int, path: Path) -> bool:
+    """Whether an open lock file is the one at a path still: the folder may have been deleted, and made again."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def held(path: Path, wait_s: float = 0.0) -> Iterator[int | None]:
     """A lock file, made where it is missing, held for the length of the block; None where another has it.

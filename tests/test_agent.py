@@ -47,6 +47,20 @@ def losses(uri: str, run: str) -> list[tuple[int, float, int]]:
 LOSSES = [(step, step / 7, 1_700_000_000_000 + step) for step in range(300)]
 
 
+def test_who_deletes_outputs_and_begins_anew_has_another_agent(
+    store: str, empty_outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with processes.agent(tmp_path) as first:
+        finished_here(store)
+        shutil.rmtree(tmp_path / "outputs")
+        shutil.copytree(empty_outputs, tmp_path / "outputs")
+        with processes.agent(tmp_path):
+            finished_here(store)
+        assert processes.wait([first]) == [0]
+    assert tracking.read_runs(tracking_uri=store)["status"].tolist() == ["FINISHED"]
+    assert capsys.readouterr().err == ""
+
+
 # --- Runs that die ---------------------------------------------------------------------------------------
 
 

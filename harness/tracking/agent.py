@@ -110,14 +110,14 @@ def serve(idle_s: float = IDLE_S, lock: int | None = None) -> None:
     `lock` is the open lock file of who has started this process.
     """
     if lock is not None:
-        _Agent(idle_s).work()
+        _Agent(idle_s, lock).work()
         os.close(lock)
     # Whoever rings while the lock is still held starts nobody.
     while lock is None or any(_calls()):
         with locks.held(place() / LOCK) as lock:
             if lock is None:
                 return
-            _Agent(idle_s).work()
+            _Agent(idle_s, lock).work()
 
 
 def _calls() -> Iterator[Path]:
@@ -127,8 +127,8 @@ def _calls() -> Iterator[Path]:
 
 
 class _Agent:
-    def __init__(self, idle_s: float) -> None:
-        self.idle_s = idle_s
+    def __init__(self, idle_s: float, lock: int) -> None:
+        self.idle_s, self.lock = idle_s, lock
         self.errands: dict[str, Errand] = {}
         self.clients: dict[str, MlflowClient] = {}
         self.monitors = Monitors()
@@ -140,6 +140,8 @@ class _Agent:
         busy_s = sent_s = time.monotonic()
         monitor_s = 0.0
         while time.monotonic() - busy_s < self.idle_s and time.monotonic() - sent_s < GIVE_UP_S:
+            if not locks.is_of(self.lock, place() / LOCK):
+                return  # outputs/ was deleted: what is there now has an agent of its own
             if self._answer_calls():
                 busy_s = sent_s = time.monotonic()
             now = time.monotonic()

@@ -183,8 +183,8 @@ def test_the_studys_run_is_its_answer(tuned: Any, place: Path, forked: Callable)
 def test_mlflows_charts_draw_the_trials(place: Path, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""
     installed(ui_pictures.chromium)
-    ui_pictures.study_picture(f"sqlite:///{place}/outputs/mlflow.db", tmp_path)
-    with Image.open(tmp_path / "study.png") as picture:
+    ui_pictures.study_pictures(f"sqlite:///{place}/outputs/mlflow.db", tmp_path)
+    with Image.open(tmp_path / "study_gan.png") as picture:
         assert picture.size == (ui_pictures.SIZE["width"], ui_pictures.SIZE["height"])
 
 

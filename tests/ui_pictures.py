@@ -1,4 +1,4 @@
-"""What MLflow's pages show of a comparison and of a study, read in a browser and kept as pictures.
+"""What MLflow's pages show of a comparison and of studies, read in a browser and kept as pictures.
 
 python tests/ui_pictures.py --store sqlite:///outputs/mlflow.db --out analysis/results/ui
 
@@ -46,6 +46,9 @@ VALUES_PX = 400  # from the names of metrics to their values
 IS_PAINTED = """
 canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value)
 """
+SHOWN = 9
+"""Trials that a chart shows, beside their study, before it is asked for more."""
+KEYS = ("latent_size", "schedule", "clip_limit", "critic_steps")
 SCORES = ("samples/conditional_accuracy", "test/cas")
 
 
@@ -83,13 +86,16 @@ class Study:
     objectives: Sequence[str]
 
 
-def newest_study(store: str) -> Study:
-    """Raises InputError where none has finished."""
+def finished_studies(store: str) -> list[Study]:
+    """The newest first. Raises InputError where none has finished."""
     runs = tracking.read_runs("attributes.status = 'FINISHED'", tracking_uri=store)
-    studies = runs[runs["tags.kind"] == "study"]
-    if studies.empty:
+    studies = [study_of(study, runs, store) for _, study in runs[runs["tags.kind"] == "study"].iterrows()]
+    if not studies:
         raise InputError(f"no finished study in {store}: tune.py vae makes one")
-    study = studies.iloc[0]
+    return studies
+
+
+def study_of(study: pd.Series, runs: pd.DataFrame, store: str) -> Study:
     trials = runs[(runs.parent_run_id == study.run_id) & (runs["tags.kind"] == "trial")].dropna(axis=1)
     known = tracking.client(store).get_experiment_by_name(study["experiment"])
     searched = [name for name in json.loads(study["params.space"]) if f"params.{name}" in trials]
@@ -241,8 +247,8 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
     page.wait_for_function("image => image.naturalWidth > 0", arg=samples.element_handle())
 
 
-def study_charts(page: Page, uri: str, found: Study) -> None:
-    """The trials' lines through their hyperparameters to the objectives, a chart that MLflow draws when it is asked."""
+def open_trials(page: Page, uri: str, found: Study) -> None:
+    """The page of a study's trials, which can be asked for charts."""
     trials = urllib.parse.quote(f"tags.study = '{found.run['name']}' and tags.kind = 'trial'")
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs?searchFilter={trials}&compareRunsMode=CHART")
     parent = page.locator(f"a[href$='/runs/{found.run.run_id}']")
@@ -251,17 +257,32 @@ def study_charts(page: Page, uri: str, found: Study) -> None:
     page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()  # its trials, folded away
     for trial in found.trials.run_id:
         expect(page.locator(f"a[href$='/runs/{trial}']")).to_be_visible(timeout=PATIENCE_MS)
-    page.get_by_role("button", name="Add chart").first.click()
-    page.get_by_role("menuitem", name="Parallel coordinates").click()
-    _choose(page, "Params", found.searched)
-    _choose(page, "Metrics", found.objectives)
-    page.get_by_role("dialog").get_by_role("button", name="Add chart").click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def parallel_coordinates(page: Page, found: Study) -> None:
+    """The trials' lines through their hyperparameters to the objectives."""
+    with _new_chart(page, "Parallel coordinates"):
+        _choose(page, "Params", found.searched)
+        _choose(page, "Metrics", found.objectives)
     card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text="Parallel Coordinates")
     card.get_by_role("button").first.click()  # where axes have their whole names
     chart = page.get_by_role("dialog").locator(".parcoords")
     expect(chart.locator(".label")).to_have_text([*found.searched, *found.objectives])
     page.wait_for_function(IS_PAINTED, arg=chart.locator("canvas.foreground").element_handle())
+
+
+def scatter(page: Page, found: Study, param: str) -> None:
+    """The trials' first objective by a hyperparameter."""
+    with _new_chart(page, "Scatter chart"):
+        _choose(page, "X axis", [param])
+        _choose(page, "Y axis", found.objectives[:1])
+        chart = page.get_by_role("dialog").locator(".js-plotly-plot")
+        expect(chart.locator(".xtitle")).to_have_text(param)
+        expect(chart.locator(".ytitle")).to_have_text(found.objectives[0])
+        expect(chart.locator(".point")).to_have_count(min(SHOWN, len(found.trials)))
+    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=f"{param} vs")
+    card.get_by_role("button").first.click()
+    expect(page.get_by_role("dialog").locator(".point")).to_have_count(min(SHOWN, len(found.trials)))
 
 
 PAGES = {
@@ -280,13 +301,23 @@ def _ids(found: Comparison) -> str:
     return json.dumps(list(found.generators.run_id), separators=(",", ":"))
 
 
+@contextlib.contextmanager
+def _new_chart(page: Page, kind: str) -> Iterator[None]:
+    """A chart that MLflow draws when it is asked for it; in the block it is made."""
+    page.get_by_role("button", name="Add chart").first.click()
+    page.get_by_role("menuitem", name=kind).click()
+    yield
+    page.get_by_role("dialog").get_by_role("button", name="Add chart").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 def _choose(page: Page, field: str, names: Sequence[str]) -> None:
-    """Names of a list in which several can be chosen."""
+    """Names of a list of which one or several can be chosen."""
     place = page.get_by_test_id("experiment-view-compare-runs-config-field").filter(has_text=field)
-    place.get_by_role("combobox").click()  # closed, it takes no words
+    place.locator(".du-bois-light-select-selector").click()  # closed, it takes no words
     for name in names:
         place.get_by_role("combobox").fill(name)
-        page.get_by_title(name, exact=True).click()
+        page.get_by_title(name, exact=True).last.click()
         expect(place).to_contain_text(name)
     page.keyboard.press("Tab")
 
@@ -345,16 +376,22 @@ def pictures(store: str, out: Path) -> None:
             keep(page, out / f"{name}.png")
 
 
-def study_picture(store: str, out: Path) -> None:
-    """A picture of the newest study's trials."""
-    found = newest_study(store)
-    with served(store) as (page, uri):
-        study_charts(page, uri, found)
-        keep(page, out / "study.png")
+def study_pictures(store: str, out: Path) -> None:
+    """Of each method's newest study its trials' lines, and their objective by what matters most in it."""
+    found = {study.run["tags.method"]: study for study in reversed(finished_studies(store))}
+    for method, study in found.items():
+        with served(store) as (page, uri):
+            open_trials(page, uri, study)
+            parallel_coordinates(page, study)
+            keep(page, out / f"study_{method}.png")
+            for param in (param for param in KEYS if param in study.searched):
+                page.keyboard.press("Escape")
+                scatter(page, study, param)
+                keep(page, out / f"study_{method}_{param}.png")
 
 
 def main(store: str, out: Path) -> None:
-    """A picture of each page, of the newest comparison of three methods and of the newest study.
+    """A picture of each page, of the newest comparison of three methods and of each method's newest study.
 
     Args:
         store: an MLflow store, as sqlite:///FILE
@@ -362,7 +399,7 @@ def main(store: str, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     pictures(store, out)
-    study_picture(store, out)
+    study_pictures(store, out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A comparison's answer in its own run, where MLflow's UI shows it: figures by n_real, the table, its pictures.
+"""A comparison's answer in its own run, where MLflow's UI shows it: figures by n_real, tables, pictures, a page.
 
 `experiments/compare.py` calls it; `python -m analysis.accuracy_table` says the same of any other selection of cells.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from analysis import accuracy_table, low_data, marks, on_top, pages, runs
+from analysis import accuracy_table, low_data, marks, on_top, pages, runs, samples
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import pd
+from analysis.pages import Section
+from analysis.runs import Source
 from harness import tracking
 
 FIGURES = {
@@ -48,14 +51,23 @@ def log(run: tracking.Run, comparison: str, tracking_uri: str | None, is_whole: 
             log_figures(run, figures(table), setting)
         for rest, bare, augmented in on_top.halves(cells):
             log_figures(run, figures_on_top(on_top.on_top(bare, augmented)), rest)
-        with tempfile.TemporaryDirectory() as folder:
-            parts = [*pages.each_setting(accuracy_table.sections, cells), *on_top.sections(cells)]
-            for path in pages.write(parts, Path(folder), ""):
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            parts = list(sections(cells, Source((comparison,), tracking_uri=tracking_uri), folder))
+            for path in pages.write(parts, folder, ""):
                 run.file(path, "tables")
-        if len(sizes) > 1:
-            for setting, own in grids:
-                end = f"_{pages.in_names(setting)}" if setting else ""
-                run.picture(low_data.plot(low_data.gains(own)), f"tables/low_data{end}.png")
+            page = folder / "answer.html"
+            page.write_text(pages.html(f"What is added to {cells['dataset'].iloc[0]}", parts, folder), encoding="utf-8")
+            run.file(page)
+
+
+def sections(cells: pd.DataFrame, source: Source, folder: Path) -> Iterator[Section]:
+    """The parts of the page: the tables, gain on top, the learning curve of several n_real, the samples."""
+    yield from pages.each_setting(accuracy_table.sections, cells)
+    yield from on_top.sections(cells)
+    if cells["n_real"].nunique() > 1:
+        yield from pages.each_setting(low_data.sections, cells)
+    yield from samples.sections(cells, source, folder)
 
 
 def title(setting: str) -> str:

@@ -191,6 +191,10 @@ def test_a_comparisons_run_is_its_answer(comparison: tuple[str, str], uri: str, 
     assert [found.dataset.name for found in run.inputs.dataset_inputs] == ["digits"]
     with tracking.fetched(parent, "tables/accuracy_table.md", uri) as path:
         assert "gain, points |" in path.read_text()
+    with tracking.fetched(parent, "answer.html", uri) as path:
+        page = path.read_text()
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Accuracy", "Samples"]
+    assert page.count("<figure>") == 3  # the gains, samples, and those closest to what their generators saw
     said = forked("harness.tracking", "page").stdout.splitlines()  # of the newest comparison, which has another VAE
     start = r"http://127\.0\.0\.1:5000/#/experiments/\d+/runs"
     assert re.fullmatch(rf"the newest comparison, small: {start}/\w{{32}}\S+", said[0])

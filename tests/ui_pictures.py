@@ -163,6 +163,14 @@ def answer_page(page: Page, uri: str, found: Comparison) -> None:
         expect(page.get_by_role("link", name=f"test/gain/{method}")).to_have_count(1)
 
 
+def answer_file(page: Page, uri: str, found: Comparison) -> None:
+    """The page of all its tables, pictures and samples among the artifacts."""
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}/artifacts/answer.html")
+    shown = page.frame_locator("iframe").first
+    expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible(timeout=PATIENCE_MS)
+    expect(shown.get_by_role("heading", name="Samples")).to_be_attached()
+
+
 def learning_curve(page: Page, uri: str, found: Comparison) -> None:
     """Gains by the number of real images, a chart an arm."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}/model-metrics")
@@ -288,6 +296,7 @@ def scatter(page: Page, found: Study, param: str) -> None:
 PAGES = {
     "runs": runs_table,
     "answer": answer_page,
+    "answer_file": answer_file,
     "learning_curve": learning_curve,
     "compare": compare_page,
     "curves": metric_chart,

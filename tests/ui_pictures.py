@@ -32,6 +32,7 @@ from harness.tracking import views
 
 SIZE = {"width": 1400, "height": 900}
 PATIENCE_MS = 60_000  # a page's first look at a busy machine
+expect.set_options(timeout=PATIENCE_MS)
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -134,7 +135,7 @@ def keep(page: Page, path: Path) -> None:
 def runs_table(page: Page, uri: str, found: Comparison) -> None:
     """The parent with a gain, its children below it, and their accuracies as columns."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs")
-    expect(page.get_by_text("matching runs")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("matching runs")).to_be_visible()
     page.get_by_label("Toggle sidebar").click()
     for column in (f"test/gain/{found.generators['tags.method'].iloc[0]}", "test/cas", "test/accuracy"):
         page.get_by_test_id("column-selection-dropdown").filter(has_text="Columns").click()
@@ -149,13 +150,13 @@ def runs_table(page: Page, uri: str, found: Comparison) -> None:
         expect(page.locator(f"a[href$='/runs/{child}']")).to_have_count(0)  # folded away
     page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()
     first = found.children.iloc[0]
-    expect(page.locator(f"a[href$='/runs/{first.run_id}']")).to_have_text(first["name"], timeout=PATIENCE_MS)
+    expect(page.locator(f"a[href$='/runs/{first.run_id}']")).to_have_text(first["name"])
 
 
 def answer_page(page: Page, uri: str, found: Comparison) -> None:
     """The comparison's own page: its table as the description, and each arm's gain."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}")
-    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible()
     page.get_by_text("Show more").first.click()
     for heading in ("gain, points", "p (Holm)"):
         expect(page.get_by_role("columnheader", name=heading)).to_be_visible()
@@ -167,14 +168,14 @@ def answer_file(page: Page, uri: str, found: Comparison) -> None:
     """The page of all its tables, pictures and samples among the artifacts."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}/artifacts/answer.html")
     shown = page.frame_locator("iframe").first
-    expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible(timeout=PATIENCE_MS)
+    expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible()
     expect(shown.get_by_role("heading", name="Samples")).to_be_attached()
 
 
 def learning_curve(page: Page, uri: str, found: Comparison) -> None:
     """Gains by the number of real images, a chart an arm."""
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.parent.run_id}/model-metrics")
-    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("heading", name=found.parent["name"])).to_be_visible()
     page.get_by_placeholder("Search metric charts").fill("test/gain/")
     arms = set(found.children.loc[found.children["tags.kind"] == "classifier", "tags.method"]) - {"none"}
     sections = page.get_by_test_id("experiment-view-compare-runs-section-header")
@@ -186,7 +187,7 @@ def learning_curve(page: Page, uri: str, found: Comparison) -> None:
 def compare_page(page: Page, uri: str, found: Comparison) -> None:
     """Three methods side by side: the same names of metrics in one table."""
     page.goto(f"{uri}/#/compare-runs?runs={_ids(found)}&experiments={json.dumps([found.experiment_id])}")
-    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible()
     for name in found.generators["name"]:
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     for heading in ("Visualizations", "Parameters"):
@@ -203,14 +204,14 @@ def metric_chart(page: Page, uri: str, found: Comparison) -> None:
     link = _metric(page, "test/cas").get_attribute("href") or ""
     page.goto(f"{uri}/{link.replace('test%2Fcas', 'looks%2Fconditional_accuracy')}")  # whose own is drawn when seen
     for name in found.generators["name"]:
-        expect(page.get_by_text(f"{name} (looks/conditional_accuracy)").first).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text(f"{name} (looks/conditional_accuracy)").first).to_be_visible()
 
 
 def saved_view(page: Page, uri: str, found: Comparison) -> None:
     """The harness's own charts under `Views`: mean curves over seeds, and a GAN's two players in one."""
     page.goto(views.addresses(found.experiment_id, uri)[views.NAMES[views.SEEDS]])
     page.get_by_label("Toggle sidebar").click()
-    expect(page.get_by_role("button", name=views.NAMES[views.SEEDS])).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name=views.NAMES[views.SEEDS])).to_be_visible()
     charts = page.get_by_test_id("experiment-view-compare-runs-card")
     players = charts.filter(has_text=" vs ".join(views.PLAYERS))
     for method in found.generators["tags.method"]:
@@ -224,7 +225,7 @@ def stepped_images(page: Page, uri: str, found: Comparison) -> None:
     """The samples of a run in training, under a slider over steps; the last of them is shown."""
     run = found.generators.iloc[0]
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{run.run_id}/model-metrics")
-    expect(page.get_by_role("heading", name=run["name"])).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("heading", name=run["name"])).to_be_visible()
     _enlarge(page, "samples")
     slider = page.get_by_role("dialog").get_by_role("slider")
     first, last = (int(slider.get_attribute(name) or 0) for name in ("aria-valuemin", "aria-valuemax"))
@@ -234,7 +235,7 @@ def stepped_images(page: Page, uri: str, found: Comparison) -> None:
         slider.press("ArrowRight")
         expect(slider).not_to_have_attribute("aria-valuenow", before)
     picture = page.get_by_role("dialog").locator("img")
-    expect(picture).to_have_attribute("src", re.compile(rf"step%2B{last}%2B"), timeout=PATIENCE_MS)
+    expect(picture).to_have_attribute("src", re.compile(rf"step%2B{last}%2B"))
     page.wait_for_function("image => image.naturalWidth > 0", arg=picture.element_handle())
     picture.evaluate("image => image.scrollIntoView({block: 'center'})")
 
@@ -244,7 +245,7 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
     run = found.generators.iloc[0]
     outputs = tracking.client(uri).get_run(run.run_id).outputs
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/models/{outputs.model_outputs[0].model_id}")
-    expect(page.get_by_role("heading", name="generator")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("heading", name="generator")).to_be_visible()
     expect(page.get_by_text("Ready", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name=run["name"]).first).to_be_visible()
     expect(page.get_by_text("generate.py --model models:/")).to_be_visible()
@@ -260,11 +261,11 @@ def open_trials(page: Page, uri: str, found: Study) -> None:
     trials = urllib.parse.quote(f"tags.study = '{found.run['name']}' and tags.kind = 'trial'")
     page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs?searchFilter={trials}&compareRunsMode=CHART")
     parent = page.locator(f"a[href$='/runs/{found.run.run_id}']")
-    expect(parent).to_have_text(found.run["name"], timeout=PATIENCE_MS)
+    expect(parent).to_have_text(found.run["name"])
     page.get_by_label("Toggle sidebar").click()
     page.get_by_role("gridcell").filter(has=parent).get_by_role("button").first.click()  # its trials, folded away
     for trial in found.trials.run_id:
-        expect(page.locator(f"a[href$='/runs/{trial}']")).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.locator(f"a[href$='/runs/{trial}']")).to_be_visible()
 
 
 def parallel_coordinates(page: Page, found: Study) -> None:

@@ -228,6 +228,15 @@ def test_a_wrong_label_is_one_sentence(door: serving.Door, form: str, label: str
     assert "\n" not in answer["message"]
 
 
+@pytest.mark.parametrize("columns", ['["label", []]', '["label", {"a": 1}]', '[["label"], "seed"]', "7", "null"])
+def test_wrong_columns_are_one_sentence(door: serving.Door, columns: str) -> None:
+    body = f'{{"dataframe_split": {{"columns": {columns}, "data": [[7, 5], [7, 5]]}}}}'
+    status, answer = post(door, body.encode())
+    assert status == 400
+    assert answer["message"]
+    assert "Traceback" not in str(answer)
+
+
 REQUESTS = [
     b'{"inputs": {"label": [7, 7, 3], "seed": 5}}',
     b'{"inputs": {"label": [7]}, "params": {"seed": 5}}',

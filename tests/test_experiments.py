@@ -222,6 +222,7 @@ def test_a_second_judge_sees_the_same_sample_sets(
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("comparison")
 def test_mlflows_pages_show_a_comparison(uri: str, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""

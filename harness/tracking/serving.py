@@ -89,7 +89,18 @@ class Door:
         async def again() -> Any:
             return whole.pop() if whole else await receive()
 
-        await self.app(scope, again, send)
+        answer: list[Any] = []
+
+        async def keep(message: Any) -> None:
+            answer.append(message)
+
+        try:
+            await self.app(scope, again, keep)
+        except Exception as error:  # MLflow's parser's: what its model raises it answers itself
+            await _refuse(send, 400, f"a request cannot be read: {error}")
+            return
+        for message in answer:
+            await send(message)
 
 
 async def _body(receive: Any) -> bytes:

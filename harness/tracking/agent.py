@@ -85,7 +85,7 @@ class Errand:
 
     def _wait(self, error: Exception) -> None:
         said = redacted(" ".join(str(error).split()))[:300]
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(InputError):
             sent = Sent.read(self.folder)
             if sent.trouble != said:
                 sent.trouble = said

@@ -84,11 +84,15 @@ class Sent:
 
 
 def write_in_place(path: Path, content: dict[str, Any]) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    """Raises InputError where the disk takes it not."""
     try:
-        os.pwrite(file, json.dumps(content).encode().ljust(ROOM - 1)[: ROOM - 1] + b"\n", 0)
-    finally:
-        os.close(file)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(file, json.dumps(content).encode().ljust(ROOM - 1)[: ROOM - 1] + b"\n", 0)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise journal.unwritable(path, error) from error
 
 
 def end_of(folder: Path) -> dict[str, str]:

@@ -295,7 +295,7 @@ class Run:
                 self.text("".join(traceback.format_exception(error)), "traceback.txt")
             self.end(status)
         except InputError:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(InputError):
                 local.write_in_place(self.folder / local.END, {"status": status, "reason": reason[:1000]})
         self._was_stopped = stopped
 

@@ -125,9 +125,9 @@ def browser(login: HttpCredentials | None = None) -> Iterator[Page]:
         context.close()
 
 
-def keep(page: Page, path: Path) -> None:
-    """A picture of what the page shows now, small enough for a README."""
-    page.screenshot(path=path, animations="disabled")
+def keep(page: Page, path: Path, height: int = SIZE["height"]) -> None:
+    """A picture of what the page shows now, down to a height, small enough for a README."""
+    page.screenshot(path=path, animations="disabled", clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(128).save(path, optimize=True)
 
@@ -254,6 +254,16 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
     expect(page.get_by_role("row").filter(has_text=RANKED).get_by_text(str(figure), exact=True)).to_be_attached()
     samples = page.locator(f"img[src*='{run.run_id}']")
     page.wait_for_function("image => image.naturalWidth > 0", arg=samples.element_handle())
+
+
+def study_page(page: Page, uri: str, found: Study) -> None:
+    """The study's own page: what it came to as its description, and its figures."""
+    page.goto(f"{uri}/#/experiments/{found.experiment_id}/runs/{found.run.run_id}")
+    expect(page.get_by_role("heading", name=found.run["name"])).to_be_visible()
+    page.get_by_text("Show more").first.click()
+    expect(page.get_by_text(re.compile("Best trial")).first).to_be_visible()
+    expect(page.get_by_role("columnheader", name="trial", exact=True).first).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("^best.")).first).to_be_attached()
 
 
 def open_trials(page: Page, uri: str, found: Study) -> None:
@@ -391,6 +401,8 @@ def study_pictures(store: str, out: Path) -> None:
     found = {study.run["tags.method"]: study for study in reversed(finished_studies(store))}
     for method, study in found.items():
         with served(store) as (page, uri):
+            study_page(page, uri, study)
+            keep(page, out / f"study_{method}_page.png", height=750)  # below stand tags, with this machine's paths
             open_trials(page, uri, study)
             parallel_coordinates(page, study)
             keep(page, out / f"study_{method}.png")

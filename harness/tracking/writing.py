@@ -243,7 +243,8 @@ class Run:
             part.leave()
         if self._journal:
             patience_s = STOPPED_PATIENCE_S if self._was_stopped else END_PATIENCE_S
-            self.is_sent = self._wait_until_sent(self._journal.position, patience_s)
+            length = self._journal.position  # 0 where the disk took not even the beginning: there is no run
+            self.is_sent = not length or self._wait_until_sent(length, patience_s)
             self._journal.close()
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
 
@@ -289,6 +290,9 @@ class Run:
             isinstance(error, KeyboardInterrupt | Killed) and signals.STOPPED in reason
         )
         status, reason = "KILLED" if stopped else "FAILED", redacted(reason)[:5000]
+        self._was_stopped = stopped
+        if self._journal and not self._journal.position:
+            return  # what has no beginning can have no end
         try:
             self.tags({"reason": reason})
             if not stopped:
@@ -297,7 +301,6 @@ class Run:
         except InputError:
             with contextlib.suppress(InputError):
                 local.write_in_place(self.folder / local.END, {"status": status, "reason": reason[:1000]})
-        self._was_stopped = stopped
 
 
 def _named(key: str) -> str:

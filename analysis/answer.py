@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,32 +33,43 @@ SHORT = ("n_real", "method", "n", "accuracy, %", "gain, points", "p (Holm)", "tr
 """The columns of the description, which has room for few."""
 
 
-def log(run: tracking.Run, comparison: str, tracking_uri: str | None, is_whole: bool) -> None:
-    """Say in a comparison's run what its finished cells answer; figures and pictures once they all are there.
+def log(run: tracking.Run, comparison: str, tracking_uri: str | None, to_come: Sequence[int] = ()) -> None:
+    """Say in a comparison's run what its finished cells answer.
 
-    Raises InputError where none has finished, or the store is away.
+    Of several n_real, one that cells are `to_come` of has no figures yet, and no figure is said again: n_real is the
+    step, and one with two values is a vertical line in MLflow's charts. Raises InputError where none has finished, or
+    the store is away.
     """
     cells = runs.whole_arms(runs.comparison_cells(comparison, tracking_uri))
     grids = runs.by_setting(cells)
     tables = [accuracy_table.accuracy_table(own) for _, own in grids]
-    run.describe("\n".join(f"{title(setting)}{description(own, table)}"
-                           for (setting, own), table in zip(grids, tables, strict=True)))  # fmt: skip
+    caveat = f"Not the answer yet; cells to come: {len(to_come)}." if to_come else ""
+    shown = (f"{title(setting)}{description(own, table)}" for (setting, own), table in zip(grids, tables, strict=True))
+    run.describe("\n".join([*([f"**{caveat}**\n"] if to_come else []), *shown]))
     arms = cells["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     sizes, seeds = (sorted(cells[name].unique()) for name in ("n_real", "seed"))
     run.tags({"arms": " ".join(arms), "n_real": " ".join(map(str, sizes)), "seeds": " ".join(map(str, seeds))})
-    if is_whole:
-        for (setting, _), table in zip(grids, tables, strict=True):
-            log_figures(run, figures(table), setting)
-        for rest, bare, augmented in on_top.halves(cells):
-            log_figures(run, figures_on_top(on_top.on_top(bare, augmented)), rest)
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            parts = list(sections(cells, Source((comparison,), tracking_uri=tracking_uri), folder))
-            for path in pages.write(parts, folder, ""):
-                run.file(path, "tables")
-            page = folder / "answer.html"
-            page.write_text(pages.html(f"What is added to {cells['dataset'].iloc[0]}", parts, folder), encoding="utf-8")
-            run.file(page)
+    open_sizes = set(to_come) if len({*sizes, *to_come}) > 1 else set()
+    found = [(setting, figures(table)) for (setting, _), table in zip(grids, tables, strict=True)]
+    found += [(rest, figures_on_top(on_top.on_top(bare, augmented))) for rest, bare, augmented in on_top.halves(cells)]
+    told = tracking.read_histories([comparison], None, tracking_uri).groupby(["key", "step"])["value"].last()
+    for setting, by_n_real in found:
+        for n_real in sorted(by_n_real.keys() - open_sizes):
+            named = in_setting(by_n_real[n_real], setting)
+            run.metrics({name: value for name, value in named.items() if told.get((name, n_real)) != value}, n_real)
+    log_page(run, cells, Source((comparison,), tracking_uri=tracking_uri), caveat)
+
+
+def log_page(run: tracking.Run, cells: pd.DataFrame, source: Source, caveat: str) -> None:
+    """The tables' files and pictures, and a page of them all."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        parts = list(sections(cells, source, folder))
+        for path in pages.write(parts, folder, ""):
+            run.file(path, "tables")
+        page, heading = folder / "answer.html", f"What is added to {cells['dataset'].iloc[0]}"
+        page.write_text(pages.html(f"{heading}. {caveat}" if caveat else heading, parts, folder), encoding="utf-8")
+        run.file(page)
 
 
 def sections(cells: pd.DataFrame, source: Source, folder: Path) -> Iterator[Section]:
@@ -75,11 +86,10 @@ def title(setting: str) -> str:
     return f"### {setting}\n\n" if setting else ""
 
 
-def log_figures(run: tracking.Run, found: dict[int, dict[str, float]], setting: str) -> None:
-    """By n_real; the names of those of another setting than the classifier as it is end with it."""
+def in_setting(values: dict[str, float], setting: str) -> dict[str, float]:
+    """The names of figures of another setting than the classifier as it is end with it."""
     end = f"/{pages.in_names(setting)}" if setting else ""
-    for n_real, values in found.items():
-        run.metrics({name + end: value for name, value in values.items()}, n_real)
+    return {name + end: value for name, value in values.items()}
 
 
 def figures_on_top(table: pd.DataFrame) -> dict[int, dict[str, float]]:

@@ -165,7 +165,7 @@ def test_a_comparisons_run_has_the_gain_on_top_by_n_real(store: str) -> None:
                 child.metrics({"test/accuracy": cell["accuracy"]}, 1)
         parent = run.id
         tracking.sync(uri)
-        answer.log(run, parent, uri, is_whole=True)
+        answer.log(run, parent, uri)
     found = tracking.get_run(parent, uri)
     steps = tracking.read_histories([parent], ["test/gain_on_top/ddpm"], uri).set_index("step")["value"]
     assert steps.to_dict() == pytest.approx({n_real: on_top_of(n_real, "ddpm")[:3].mean() for n_real in RIGHT})

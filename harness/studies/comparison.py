@@ -5,9 +5,10 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 
 import dataclasses
 import functools
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,12 @@ def settings_of(text: str) -> dict[str, Any]:
     return spaces.fixed_values(classifier.Config, tuple(text.split(",")), "--more-classifiers")
 
 
-Answer = Callable[[Run, str, str | None, bool], None]
-"""(run, comparison's id, store, whether all cells have finished): says in the run what the cells answer, or raises
-InputError.
+Answer = Callable[[Run, str, str | None, Sequence[int]], None]
+"""(run, comparison's id, store, the n_real of each cell that is to come): says in the run what the cells answer, or
+raises InputError.
 """
 ANSWER_S = 60.0
-"""Between two answers of a comparison that goes on."""
+"""A comparison that goes on answers at every tenth of its cells, and waits so long before it does again."""
 
 
 def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
@@ -93,8 +94,8 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
             run.params(params)
             run.data(dataset.name, dataset.train.digest, dataset.name, "training")
             say = functools.partial(_say, answer, run, parent, plan.tracking_uri)
-            failed = _carry_out_all(plan, hyperparameters, parent, workers, functools.partial(say, False))
-            say(True)
+            failed = _carry_out_all(plan, hyperparameters, parent, workers, say)
+            say([])
             if failed:
                 name = next(iter(failed))
                 raise InputError(
@@ -104,10 +105,10 @@ def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
     print(f"page: {page_of(parent, plan.tracking_uri)}")
 
 
-def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, is_whole: bool) -> None:
+def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, to_come: Sequence[int]) -> None:
     """Have the comparison answer. Cells that were trained are not lost where it cannot."""
     try:
-        answer(run, parent, tracking_uri, is_whole)
+        answer(run, parent, tracking_uri, to_come)
     except InputError as error:
         print(f"the comparison's run has no answer yet: {error}", file=sys.stderr)
 
@@ -201,7 +202,7 @@ def _cells_of(plan: Plan, whole: Cell) -> Iterator[Cell]:
 
 
 def _carry_out_all(
-    plan: Plan, hyperparameters: Any, parent: str, workers: Engine, answer: Callable[[], None]
+    plan: Plan, hyperparameters: Any, parent: str, workers: Engine, answer: Callable[[Sequence[int]], None]
 ) -> dict[str, str]:
     """Have the cells done that are not; a classifier after the generator of its samples. Why some have failed."""
     cells, known = cells_of(plan), _finished(parent, plan.tracking_uri)
@@ -215,13 +216,15 @@ def _carry_out_all(
         task = Task(carry_out, arguments, plan.processes_per_trial, plan.trial_timeout)
         workers.submit(name, task, needs=source if source in left else None)
     endings = with_progress_lines(workers.endings(lambda *_: False), plan.name, len(left), workers.slots)
-    failed, answered_s = {}, time.monotonic()
+    failed, to_come, answered, answered_s = {}, dict(left), 0, time.monotonic()
     for name, ending in endings:
+        del to_come[name]
         if ending.state != "done":
             failed[name] = ending.reason
-        if time.monotonic() - answered_s > ANSWER_S:
-            answer()
-            answered_s = time.monotonic()
+        tenth = 10 - math.ceil(10 * len(to_come) / len(left))
+        if answered < tenth < 10 and time.monotonic() - answered_s >= ANSWER_S:
+            answer([cell.n_real for cell in to_come.values()])
+            answered, answered_s = tenth, time.monotonic()
     return failed
 
 

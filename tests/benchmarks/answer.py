@@ -36,7 +36,7 @@ def main(cells: Count = 1000, repeats: Count = 3) -> None:
 
         def write() -> float:
             with tracking.run("comparisons", "many", tags={}, params={}, tracking_uri=uri, of=parent) as run:
-                return seconds(lambda: answer.log(run, parent, uri, is_whole=True))
+                return seconds(lambda: answer.log(run, parent, uri))
 
         written = take_turns({"answer": write}, repeats)
         server = TrackingServer(Path(folder), uri)

@@ -28,6 +28,7 @@ from analysis import (
     samples,
     significance,
     sweeps,
+    tasks,
 )
 from analysis.claims import ExtraInputs
 from analysis.lazily import pd
@@ -66,6 +67,7 @@ def main(
     source: Source = Source(),
     besides: ExtraInputs = ExtraInputs(),
     confirmatory: tuple[str, ...] = (),
+    others: tuple[Path, ...] = (),
     out: Path = Path("outputs/report"),
     json: cli.AsJson = False,
 ) -> None:
@@ -75,17 +77,18 @@ def main(
         source: where the grid's cells are read
         besides: what some claims need beside them
         confirmatory: arms that were named beforehand, as in analysis.on_top
+        others: files of cells of other data sets, for one table over all of them, as in analysis.tasks
         out: folder for the files
     """
     with cli.answer(json) as answer:
-        shown, paths = write(source, besides, out, confirmatory)
+        shown, paths = write(source, besides, out, confirmatory, others)
         answer.update(pages.told(shown, paths))
     if not json:
         print(paths[0])
 
 
 def write(
-    source: Source, besides: ExtraInputs, out: Path, confirmatory: Sequence[str] = ()
+    source: Source, besides: ExtraInputs, out: Path, confirmatory: Sequence[str] = (), others: Sequence[Path] = ()
 ) -> tuple[list[Section], list[Path]]:
     """Write the report into a folder; its parts, and the paths, that of the page first."""
     if source.comparison and source.rows:
@@ -101,7 +104,7 @@ def write(
                 name: (_linked(table, part.setting, ids), numbers) for name, (table, numbers) in part.tables.items()
             },
         )
-        for part in sections(cells, source, besides, out, confirmatory)
+        for part in sections(cells, source, besides, out, confirmatory, others)
     ]
     paths = [out / "report.html", out / "report.md", *(path for section in shown for path in section.write(out))]
     title = f"Does synthetic data make a classifier better? {cells['dataset'].iloc[0]}"
@@ -111,12 +114,19 @@ def write(
 
 
 def sections(
-    cells: pd.DataFrame, source: Source, besides: ExtraInputs, out: Path, confirmatory: Sequence[str] = ()
+    cells: pd.DataFrame,
+    source: Source,
+    besides: ExtraInputs,
+    out: Path,
+    confirmatory: Sequence[str] = (),
+    others: Sequence[Path] = (),
 ) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
     weak, gradients = besides.read()
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
     yield from on_top.sections(cells, confirmatory)
+    if others:
+        yield from tasks.sections([cells, *map(runs.read_rows, others)])
     yield claims.section(claims.findings(cells, weak, gradients), gradients)
     for analysis in ANALYSES:
         yield from pages.each_setting(analysis.sections, cells)

@@ -8,7 +8,8 @@ import pytest
 from known_cells import COSTS, both_settings
 from scipy import stats
 
-from analysis import on_top, pages, runs, statistics, tasks
+from analysis import on_top, pages, report, runs, statistics, tasks
+from analysis.runs import Source
 from harness.errors import InputError
 
 
@@ -68,6 +69,10 @@ def test_files_of_rows_are_what_it_reads(tmp_path: Path, capsys: pytest.CaptureF
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         f"{name}.{end}" for name in ("tasks", "tasks_by_arm") for end in ("md", "csv", "tex")
     }
+    report.main(Source(rows=paths[0]), others=(paths[1],), out=tmp_path / "report")
+    whole, tables = (tmp_path / folder / name for folder, name in (("report", "report.md"), ("tables", "tasks.md")))
+    table = tables.read_text().partition("\n\n")[0]
+    assert f"## Over all data sets\n\n{table}" in whole.read_text()
     bare = both_settings().query("setting == ''")
     with pytest.raises(InputError, match="no arm beside none has augmented classifiers"):
         pages.write(tasks.sections([bare]), tmp_path, on_top.MISSING)

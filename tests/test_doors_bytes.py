@@ -15,7 +15,6 @@ import known_cells
 import numpy as np
 import pytest
 import torch
-from fuzz import FEW
 from PIL import Image
 
 from analysis import accuracy_table, runs
@@ -128,7 +127,7 @@ Refusal = type[Exception] | tuple[type[Exception], ...]
 def reads_each(fuzzed: Callable[..., None]) -> Callable[..., None]:
     """`reads_each(samples, read, InputError)`: each is read, or refused; and both happen."""
 
-    def reads(samples: Sequence[bytes], read: Callable[[bytes], object], refusal: Refusal, few: int = FEW) -> None:
+    def reads(samples: Sequence[bytes], read: Callable[[bytes], object], refusal: Refusal) -> None:
         counted = {"read": 0, "refused": 0}
 
         def check(content: bytes) -> None:
@@ -140,7 +139,7 @@ def reads_each(fuzzed: Callable[..., None]) -> Callable[..., None]:
             except refusal:
                 counted["refused"] += 1
 
-        fuzzed(samples, check, few)
+        fuzzed(samples, check)
         assert min(counted.values()) > 0, counted
 
     return reads
@@ -216,7 +215,7 @@ def test_configurations(reads_each: Callable[..., None], tmp_path: Path, monkeyp
 
     with pytest.raises(InputError):
         read(b"[vae]\nsteps = " + b"[" * 3000)
-    reads_each([b"[vae]\nsteps = 20\nlearning_rate = 0.01\n", b"[vae]\nsteps = 1\n"], read, InputError, few=20)
+    reads_each([b"[vae]\nsteps = 20\nlearning_rate = 0.01\n", b"[vae]\nsteps = 1\n"], read, InputError)
 
 
 def test_what_a_study_searches(reads_each: Callable[..., None]) -> None:
@@ -238,7 +237,7 @@ def test_rows_of_cells(reads_each: Callable[..., None], tmp_path: Path) -> None:
         cells = runs.read_rows(rows)
         return None if next(places) % 20 else accuracy_table.accuracy_table(cells)
 
-    reads_each(samples, read, InputError, few=50)
+    reads_each(samples, read, InputError)
 
 
 def test_images(reads_each: Callable[..., None], tmp_path: Path) -> None:
@@ -255,4 +254,4 @@ def test_images(reads_each: Callable[..., None], tmp_path: Path) -> None:
         folders._read.cache_clear()
         return folders.Folder(tmp_path / "own").read("train", 8)
 
-    reads_each(samples, read, InputError, few=200)
+    reads_each(samples, read, InputError)

@@ -48,7 +48,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for report in terminalreporter.stats.get("passed", ()):
         numbers = [number for name, number in report.user_properties if name == fuzz.TRIED]
         if numbers and "long" in report.keywords:
-            seed, test = config.getoption("hypothesis_seed"), report.nodeid.partition("[")[0]
+            seed, test = config.getoption("hypothesis_seed") or 0, report.nodeid.partition("[")[0]
             counted.record(test, f"{sum(numbers):,}", seed, report.duration)
 
 

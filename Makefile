@@ -32,7 +32,7 @@ check: $(READY)
 ui: $(READY)  # it says first where the newest comparison is shown; SOCKET=1: as dashboard
 	-@$(BIN)/python -m harness.tracking page
 	@$(say)
-	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 \
+	$(BIN)/mlflow --env-file mlflow.env ui --backend-store-uri sqlite:///outputs/mlflow.db --host 127.0.0.1 --workers 1 \
 		$(if $(SOCKET),--uvicorn-opts "--uds $(PRIVATE)/ui")
 
 dashboard: $(READY)  # studies as they run: make dashboard STORAGE=postgresql://USER@HOST/studies

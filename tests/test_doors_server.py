@@ -2,11 +2,13 @@
 
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import processes
 import pytest
 import ui_pictures
 from mlflow import MlflowClient
@@ -60,11 +62,10 @@ def become(server: TeamServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 def run(folder: Path, experiment: str) -> subprocess.CompletedProcess[str]:
     """A run in an experiment, in a folder of its own and with its own agent, as this process's user."""
     folder.mkdir(exist_ok=True)
+    (folder / "a_run.py").write_text(RUN)
     who = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_TRACKING_")}
-    return subprocess.run(
-        [sys.executable, "-c", RUN, "--experiment", experiment],
-        cwd=folder, env=environment(**who), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with processes.agent(folder, **who):
+        return processes.run(folder, str(folder / "a_run.py"), "--experiment", experiment, **who)
 
 
 def test_nobody_else_reads_or_writes_the_servers_folder(server: TeamServer, tmp_path: Path) -> None:
@@ -75,10 +76,8 @@ def test_nobody_else_reads_or_writes_the_servers_folder(server: TeamServer, tmp_
         (folder / "server" / "artifacts").mkdir(parents=True, mode=0o755)
         (folder / "server" / "mlflow.db").touch(0o644)
         (folder / place).chmod(mode)
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.tracking.server", "--port", "0", "--folder", "server"],
-            cwd=folder, env=environment(**server.credentials), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        flags = ("--port", "0", "--folder", "server")
+        done = processes.run(folder, "harness.tracking.server", *flags, **server.credentials)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert f"others may write to {place}" in done.stderr
 
@@ -171,18 +170,12 @@ def test_a_run_without_the_right_names_the_command_that_grants_it(
     done = run(tmp_path / "emil", "dora's and emil's")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "emil may not write to the experiment" in done.stderr
-    command = done.stderr.rpartition("its administrator grants it by: python ")[2]
-    granted = subprocess.run(
-        f"{sys.executable} {command}",
-        shell=True, cwd=tmp_path, env=environment(**server.credentials), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = shlex.split(done.stderr.rpartition("its administrator grants it by: python -m ")[2])
+    granted = processes.run(tmp_path, *command, **server.credentials)
     assert (granted.returncode, granted.stdout) == (0, "emil may write to dora's and emil's\n"), granted.stderr
     assert run(tmp_path / "emil", "dora's and emil's").returncode == 0
     assert emil.search_runs([emil.get_experiment_by_name("dora's and emil's").experiment_id])
-    for wrong in (environment(**server.credentials) | {"MLFLOW_TRACKING_USERNAME": "emil"}, environment()):
-        refused = subprocess.run(
-            f"{sys.executable} {command}",
-            shell=True, cwd=tmp_path, env=wrong, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    for wrong in (server.credentials | {"MLFLOW_TRACKING_USERNAME": "emil"}, {}):
+        refused = processes.run(tmp_path, *command, **wrong)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert "MLFLOW_TRACKING_PASSWORD" in refused.stderr

@@ -1,12 +1,15 @@
 """What a run says reaches the store once, whatever happens to the server or the process."""
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
@@ -17,7 +20,7 @@ from servers import Gate, TrackingServer
 
 from harness import tracking
 from harness.errors import InputError
-from harness.tracking import experiments, inputs, journal, local, writing
+from harness.tracking import calls, experiments, inputs, journal, local, writing
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,32 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(
         assert path.read_text() == "also"
     assert sent(run).trouble == ""
     assert capsys.readouterr().err.count("its journal keeps everything") == 1
+
+
+@pytest.mark.parametrize("busy", ["beginning", "sending others"])
+def test_a_run_waits_for_a_busy_agent(busy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine it imports and makes a database for a minute; or it has other runs' records to send first."""
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += 10
+        length = (run.folder / local.JOURNAL).stat().st_size
+        if now_s >= 60 or busy != "beginning":
+            local.Sent(run_id="a" * 32, journal=length if now_s >= 80 else 0).write(run.folder)
+        if busy != "beginning":
+            os.utime(lock, (now_s, now_s))
+
+    lock = calls.place() / calls.LOCK
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=sleep, time_ns=time.time_ns)
+    monkeypatch.setattr(writing, "time", clock)
+    for name in ("ring", "ensure"):
+        monkeypatch.setattr(calls, name, lambda *_: None)
+    with started(f"sqlite:///{tmp_path}/mlflow.db") as run:
+        run.metrics({"train/loss": 1.0}, 0)
+    assert run.is_sent
 
 
 def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(

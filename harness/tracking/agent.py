@@ -156,6 +156,7 @@ class _Agent:
                     continue
                 if errand.turn(self.client):
                     sent_s = time.monotonic()
+                    os.utime(self.lock)
                 if errand.done:
                     del self.errands[errand.folder.name]
             if self.errands:

@@ -1,6 +1,6 @@
 """How a process calls its agent, the only one that talks to a store: by files in `outputs/agent/HOST/`.
 
-lock            held by the agent for as long as it lives
+lock            held by the agent for as long as it lives; its time is that of the last sending
 log             what it prints
 bell-ID         a run has something to be sent; the agent takes it away
 ask-ID.json     a question, answered in answer-ID.json
@@ -43,6 +43,14 @@ def can_send() -> bool:
 
 def is_alive() -> bool:
     return not locks.is_free(place() / LOCK)
+
+
+def last_sent() -> float:
+    """When this host's agent sent something last (seconds since 1970); 0 where none ever has."""
+    try:
+        return (place() / LOCK).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def ring(run: str, environment: Mapping[str, str] | None = None) -> None:

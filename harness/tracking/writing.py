@@ -249,7 +249,7 @@ class Run:
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
 
     def _wait_until_sent(self, length: int, patience_s: float) -> bool:
-        least, moved_s, ring_s = length + 1, time.monotonic(), 0.0
+        seen, moved_s, ring_s = None, time.monotonic(), 0.0
         unheard_s = moved_s + max(START_PATIENCE_S if patience_s >= END_PATIENCE_S else 0.0, patience_s)
         while calls.can_send():
             if local.is_sent(self.folder):
@@ -260,8 +260,9 @@ class Run:
                 ring_s = now + calls.LOOK_S
             if sent.aside and sent.journal == length:
                 break  # all that the store takes is there
-            if length - sent.journal < least:
-                least, moved_s = length - sent.journal, now
+            others = 0.0 if sent.trouble or self._was_stopped else calls.last_sent()  # their turn is before this run's
+            if (sent.run_id, sent.journal, others) != seen:
+                seen, moved_s = (sent.run_id, sent.journal, others), now
             unheard = not sent.run_id and not sent.trouble
             if now > (unheard_s if unheard else moved_s + patience_s):
                 break

@@ -23,19 +23,19 @@ from harness import locks
 Launch = Callable[..., subprocess.CompletedProcess]
 
 
-LONGEST = [
-    f"test_{name}.py"
-    for name in (
-        "experiments", "tuning", "doors_server", "server", "study_workers", "faults", "stores", "doors_bytes", "shipping",
-        "methods", "doors_pages", "engine",
-    )
-]  # fmt: skip
+LONGEST = ["experiments", "tuning", "doors_server", "server", "study_workers", "faults", "stores", "doors_bytes",
+           "shipping", "methods", "doors_pages", "engine"]  # fmt: skip
 LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest first, so that no worker waits for another one's at the end."""
-    items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return [*LONGEST, name].index(name)
+
+    items.sort(key=place)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

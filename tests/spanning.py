@@ -6,7 +6,7 @@ import torch
 
 from harness.engine.tasks import Talk
 from harness.methods import vae
-from harness.runs.generators import Watch
+from harness.runs.looks import Watch
 from harness.studies import trials
 from harness.studies.trials import Job
 

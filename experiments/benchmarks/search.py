@@ -25,7 +25,7 @@ from harness.bounds import Count
 from harness.evaluation import quality
 from harness.methods.vae import Config
 from harness.runs import generators, judges
-from harness.runs.generators import LOOKS
+from harness.runs.looks import LOOK_IMAGES, LOOKS
 from harness.settings import load_dataset
 from harness.studies.plans import StudyPlan as Plan
 from harness.training import launch, sampling
@@ -70,7 +70,7 @@ class Cheap:
         for step, _ in train(model, batches, config.steps):
             look, rest = divmod((step + 1) * LOOKS, config.steps)
             if rest < LOOKS and 0 < look < LOOKS:
-                trial.report(self._fid(model, generators.LOOK_IMAGES), look)
+                trial.report(self._fid(model, LOOK_IMAGES), look)
                 if trial.should_prune():
                     raise optuna.TrialPruned
         return self._fid(model, self.num_samples)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
@@ -16,12 +14,10 @@ from safetensors.torch import load_file
 from harness import methods, tracking
 from harness.data.datasets import Dataset
 from harness.data.images import Images, ImageShape, to_uint8
-from harness.errors import Pruned
-from harness.evaluation import copies, quality
-from harness.evaluation.classifier import Classifier, Config
-from harness.evaluation.judging import conditional_accuracy
-from harness.runs import exported, identities, judges, pictures, records
+from harness.evaluation import copies
+from harness.runs import exported, identities, pictures, records
 from harness.runs.arms import COMMIT, Arm, generator_arm, inherited_metrics
+from harness.runs.looks import Judging, Watch, curve_figures, stopping_looks
 from harness.runs.scores import check_store, score
 from harness.seeding import initial_weights
 from harness.settings import Single, load_dataset
@@ -37,23 +33,7 @@ if TYPE_CHECKING:
 
 GRID_DRAWS = 10
 NUM_GRIDS = 10
-
-
-# --- A generator -----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Watch:
-    """Looks at a generator before its training ends, by which a study may stop it."""
-
-    measure: Literal["conditional_accuracy", "fid"]
-    should_stop: Callable[[int, float], bool]
-    """look 1 … LOOKS - 1 and what was measured -> whether to stop; the main process asks"""
-
-
 SAMPLES = "pictures/samples.png"
-LOOKS = 5
-LOOK_IMAGES = 500
 MODEL_FIGURES = (
     "samples/conditional_accuracy", "validation/cas", "validation/fid", "test/quality/fid",
     "cost/training_device_seconds", "cost/sampling_device_seconds",
@@ -96,7 +76,7 @@ def run_generator(
         moved=config.augment == "moved",
     )
     arm = methods.arm_name(method, config)
-    judging = _Judging(dataset, settings, accelerator)
+    judging = Judging(dataset, settings, accelerator)
     model = build_generator(method, config, shape, settings.seed)
     model.prepare(accelerator)
     own = identities.generator_identity(method, config, settings, dataset, accelerator, measures)
@@ -122,7 +102,7 @@ def run_generator(
             _take_over(progress, trained_by, settings)
         else:
             progress.restore(run)
-            looks = _looks(watch, judging, dataset, settings, accelerator) if watch else None
+            looks = stopping_looks(watch, judging, dataset, settings, accelerator) if watch else None
             _train_generator(progress, batches, settings, run, dataset, judging, looks)
         samples, sampling_s = sampling.draw_sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
@@ -159,41 +139,6 @@ def _print_places(run: Run, settings: Single) -> None:
     if picture.exists():
         print(f"samples: {os.path.relpath(picture)}")
     print(f"page: {page_of(run.id, settings.tracking_uri)}")
-
-
-class _Judging:
-    """The judge of a data set and its digest, from the moment that a score first needs it."""
-
-    def __init__(self, dataset: Dataset, settings: Single, accelerator: Accelerator) -> None:
-        self._dataset, self._settings, self._accelerator = dataset, settings, accelerator
-        self._found = functools.cache(lambda: judges.get_judge(dataset, settings, accelerator))
-
-    def __call__(self) -> tuple[Classifier, str]:
-        return self._found()
-
-    @functools.cached_property
-    def at_hand(self) -> Classifier | None:
-        """The judge for looks during a training, which a signal must be able to end soon; None where it is not here."""
-        return judges.judge_at_hand(self._dataset, self._settings, self._accelerator)
-
-
-def _looks(
-    watch: Watch, judging: _Judging, dataset: Dataset, settings: Single, accelerator: Accelerator
-) -> Callable[[Any, int, Run], None]:
-    """What looks at a generator when a fifth of its training is over, and so on: all processes stop, or none."""
-
-    def look(model: Any, step: int, run: Run) -> None:
-        number, due = divmod(step * LOOKS, model.config.steps)
-        if due >= LOOKS or not 0 < number < LOOKS:  # the first step after a fifth
-            return
-        samples, _ = sampling.draw_sample_set(model, LOOK_IMAGES, dataset.num_classes, settings.seed, accelerator)
-        scores = score([watch.measure], judging()[0], samples, dataset, settings, accelerator)
-        value = scores[f"samples/{watch.measure}" if watch.measure == "conditional_accuracy" else "validation/fid"]
-        run.metrics({f"early/{watch.measure}": value}, step)
-        if launch.broadcast_from_main(accelerator.is_main_process and watch.should_stop(number, value), accelerator):
-            raise Pruned(f"pruned at step {step}: {watch.measure} of {LOOK_IMAGES} samples is {value:.4g}")
-
-    return look
 
 
 def get_or_run_generator(
@@ -242,7 +187,7 @@ def _train_generator(
     settings: Single,
     run: Run,
     dataset: Dataset,
-    judging: _Judging,
+    judging: Judging,
     look: Callable[[Any, int, Run], None] | None = None,
 ) -> None:
     """Train to the end, with metrics, checkpoints and sample grids, and looks that may end it earlier."""
@@ -254,14 +199,8 @@ def _train_generator(
     def show(step: int) -> None:
         grid = sampling.draw_images(model, labels, settings.seed, accelerator.device)
         run.image("samples", pictures.class_grid(grid.images, dataset.classes), step)
-        figures: dict[str, float] = {}
-        if step > 0 and judging.at_hand:
-            of_grid = conditional_accuracy(judging.at_hand, grid, num_classes, accelerator)
-            figures["looks/conditional_accuracy"] = of_grid["samples/conditional_accuracy"]
-        if step > 0 and settings.look_samples and len(dataset.validation):
-            figures["looks/cas"] = _cas(model, dataset, settings, accelerator)
-        if figures:  # over what different methods can be compared
-            run.metrics(figures | {"cost/device_seconds": progress.device_seconds}, step)
+        if step > 0 and (figures := curve_figures(progress, grid, judging, dataset, settings)):
+            run.metrics(figures, step)
 
     if progress.step == 0:
         show(0)  # where the UI's slider begins
@@ -270,14 +209,6 @@ def _train_generator(
             show(step + 1)
         if look:
             look(model, step + 1, run)
-
-
-def _cas(model: Any, dataset: Dataset, settings: Single, accelerator: Accelerator) -> float:
-    """What a classifier learns of a training's samples, on the validation split."""
-    samples, _ = sampling.draw_sample_set(model, settings.look_samples, dataset.num_classes, settings.seed, accelerator)
-    config = Config(steps=settings.cas_steps)
-    learner = quality.train_on(samples, dataset.image_shape, config, settings.seed, accelerator)
-    return quality.accuracy(learner, dataset.validation, accelerator)
 
 
 def _log_generator(
@@ -326,6 +257,3 @@ def _log_generator(
             digest=dataset.train.digest,
             picture=SAMPLES if fewest else None,
         )
-
-
-# --- A classifier ----------------------------------------------------------------------------------------

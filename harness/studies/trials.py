@@ -18,7 +18,7 @@ from harness import methods, spaces, tracking
 from harness.engine.tasks import Talk, Task
 from harness.errors import Diverged, Pruned
 from harness.runs import classifiers, generators, identities
-from harness.runs.generators import LOOKS, Watch
+from harness.runs.looks import LOOKS, Watch
 from harness.settings import load_dataset
 from harness.spaces import Range
 from harness.studies.plans import StudyPlan as Plan

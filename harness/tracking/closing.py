@@ -16,9 +16,10 @@ from harness.tracking import local
 from harness.tracking.addresses import default_uri, same, without_password
 from harness.tracking.experiments import Gone
 from harness.tracking.local import SENT
+from harness.tracking.making import FOLDER_TAG
 from harness.tracking.reading import read_runs
 from harness.tracking.redaction import redacted
-from harness.tracking.shipping import FOLDER_TAG, close_dead, say_late, ship
+from harness.tracking.shipping import close_dead, say_late, ship
 from harness.tracking.stores import client
 
 WAIT_S = 10.0  # for an agent that is in the middle of a request

@@ -17,31 +17,23 @@ from pathlib import Path
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from PIL import Image
 
 from harness.errors import InputError
-from harness.tracking import experiments, journal, local, models, registry
+from harness.tracking import journal, local, models, registry
 from harness.tracking.addresses import without_password
 from harness.tracking.experiments import Gone
 from harness.tracking.journal import Record
-from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, RUNS, Sent
+from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, Sent
+from harness.tracking.making import Away, delete_doubles, make, referred
 from harness.tracking.redaction import redacted
 from harness.tracking.stores import LATE
 
 LATE_MS = 60_000  # from the end of a run to its sending
 METRICS, OTHERS = 1000, 100  # in a request, MLflow's limits
 BATCHED = ("metrics", "params", "tags")
-FOLDER_TAG = "journal"
-"""The tag by which a store knows the run of a folder."""
-REFERENCES = ("samples_run", "trained_by")
-"""Tags that name another run: by the store's id, where it has one."""
-
-
-class Away(Exception):
-    """The store does not answer."""
 
 
 def ship(folder: Path, store: MlflowClient) -> None:
@@ -51,7 +43,7 @@ def ship(folder: Path, store: MlflowClient) -> None:
     """
     sent = Sent.read(folder)
     if not sent.run_id:
-        _make(folder, store, sent)
+        make(folder, store, sent)
     way = _Way(folder, store, sent)
     for name in (AGENT_JOURNAL, JOURNAL):
         if (folder / name).exists():
@@ -256,70 +248,9 @@ def _log(records: list[Record], store: MlflowClient, run_id: str) -> None:
         for key, value in record.get("metrics", {}).items()
     ]
     params = [Param(key, value) for record in records for key, value in record.get("params", {}).items()]
-    tags = {key: _referred(key, value) for record in records for key, value in record.get("tags", {}).items()}
+    tags = {key: referred(key, value) for record in records for key, value in record.get("tags", {}).items()}
     if metrics or params or tags:
         store.log_batch(run_id, metrics, params, [RunTag(*tag) for tag in tags.items()], synchronous=True)
-
-
-def _referred(key: str, value: str) -> str:
-    return local.in_the_store(value) if key in REFERENCES else value
-
-
-# --- The run itself -------------------------------------------------------------------------------------------
-
-
-def _make(folder: Path, store: MlflowClient, sent: Sent) -> None:
-    sent.run_id, sent.store = _made(folder, store), str(store.tracking_uri)
-    sent.write(folder)
-
-
-def _made(folder: Path, store: MlflowClient) -> str:
-    """The id of a folder's run in the store: of the run that it goes on with, or was made before, or is made now."""
-    begun = local.beginning(folder)
-    if "name" not in begun and "of" not in begun:
-        raise InputError(f"{folder / JOURNAL} does not begin with its run")
-    try:
-        if "of" in begun:
-            return store.get_run(_parent(begun["of"], store)).info.run_id
-        experiment = experiments.find_or_make(begun["experiment"], store)
-        known = _of_folder(folder, experiment.experiment_id, store)
-        if known:
-            return known[0].info.run_id
-        tags = {**begun["tags"], FOLDER_TAG: folder.name}
-        tags = {key: _referred(key, value) for key, value in tags.items()}
-        if begun.get("parent"):
-            tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
-        return store.create_run(experiment.experiment_id, begun["time"], tags, begun["name"]).info.run_id
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error
-        raise Away(str(error)) from error
-    except (InputError, Gone, Away):
-        raise
-    except Exception as error:
-        raise Away(f"{without_password(str(store.tracking_uri))} takes nothing at present ({error})") from error
-
-
-def _of_folder(folder: Path, experiment_id: str, store: MlflowClient) -> list[Run]:
-    """The runs that the store has made of a folder, first those that were not deleted."""
-    found = store.search_runs([experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL)
-    return sorted(found, key=lambda run: run.info.lifecycle_stage)
-
-
-def delete_doubles(folder: Path, store: MlflowClient, run_id: str) -> None:
-    """Delete what else was made of a folder: a server goes on with a request whose asker was killed, or gave up."""
-    experiment_id = store.get_run(run_id).info.experiment_id
-    for run in _of_folder(folder, experiment_id, store):
-        if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
-            store.delete_run(run.info.run_id)
-
-
-def _parent(run: str, store: MlflowClient) -> str:
-    """The store's id of a parent, which is made first where it is of this folder."""
-    folder = RUNS / run
-    if (folder / JOURNAL).exists() and not (sent := Sent.read(folder)).run_id:
-        _make(folder, store, sent)
-    return local.in_the_store(run)
 
 
 # --- Signs of life --------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""A folder's run in its store: made once, however often it is asked for."""
+
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from harness.errors import InputError
+from harness.tracking import experiments, local
+from harness.tracking.addresses import without_password
+from harness.tracking.experiments import Gone
+from harness.tracking.local import JOURNAL, RUNS, Sent
+
+FOLDER_TAG = "journal"
+"""The tag by which a store knows the run of a folder."""
+REFERENCES = ("samples_run", "trained_by")
+"""Tags that name another run: by the store's id, where it has one."""
+
+
+class Away(Exception):
+    """The store does not answer."""
+
+
+def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
+    """See to it that a folder has its run in the store. Raises Away and Gone."""
+    sent.run_id, sent.store = _made(folder, store), str(store.tracking_uri)
+    sent.write(folder)
+
+
+def _made(folder: Path, store: MlflowClient) -> str:
+    """The id of a folder's run in the store: of the run that it goes on with, or was made before, or is made now."""
+    begun = local.beginning(folder)
+    if "name" not in begun and "of" not in begun:
+        raise InputError(f"{folder / JOURNAL} does not begin with its run")
+    try:
+        if "of" in begun:
+            return store.get_run(_parent(begun["of"], store)).info.run_id
+        experiment = experiments.find_or_make(begun["experiment"], store)
+        known = _of_folder(folder, experiment.experiment_id, store)
+        if known:
+            return known[0].info.run_id
+        tags = {**begun["tags"], FOLDER_TAG: folder.name}
+        tags = {key: referred(key, value) for key, value in tags.items()}
+        if begun.get("parent"):
+            tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
+        return store.create_run(experiment.experiment_id, begun["time"], tags, begun["name"]).info.run_id
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error
+        raise Away(str(error)) from error
+    except (InputError, Gone, Away):
+        raise
+    except Exception as error:
+        raise Away(f"{without_password(str(store.tracking_uri))} takes nothing at present ({error})") from error
+
+
+def _of_folder(folder: Path, experiment_id: str, store: MlflowClient) -> list[Run]:
+    """The runs that the store has made of a folder, first those that were not deleted."""
+    found = store.search_runs([experiment_id], f"tags.{FOLDER_TAG} = '{folder.name}'", ViewType.ALL)
+    return sorted(found, key=lambda run: run.info.lifecycle_stage)
+
+
+def delete_doubles(folder: Path, store: MlflowClient, run_id: str) -> None:
+    """Delete what else was made of a folder: a server goes on with a request whose asker was killed, or gave up."""
+    experiment_id = store.get_run(run_id).info.experiment_id
+    for run in _of_folder(folder, experiment_id, store):
+        if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
+            store.delete_run(run.info.run_id)
+
+
+def _parent(run: str, store: MlflowClient) -> str:
+    """The store's id of a parent, which is made first where it is of this folder."""
+    folder = RUNS / run
+    if (folder / JOURNAL).exists() and not (sent := Sent.read(folder)).run_id:
+        make(folder, store, sent)
+    return local.in_the_store(run)
+
+
+def referred(key: str, value: str) -> str:
+    """A tag's value, which may be another run's id."""
+    return local.in_the_store(value) if key in REFERENCES else value

@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from servers import Gate, TrackingServer
 
 from harness import tracking
 from harness.errors import InputError
-from harness.tracking import calls, experiments, inputs, journal, local, writing
+from harness.tracking import calls, experiments, inputs, journal, local, waiting, writing
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +102,8 @@ def test_a_run_waits_for_a_busy_agent(busy: str, tmp_path: Path, monkeypatch: py
     lock = calls.place() / calls.LOCK
     lock.parent.mkdir(parents=True)
     lock.touch()
-    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=sleep, time_ns=time.time_ns)
-    monkeypatch.setattr(writing, "time", clock)
+    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=sleep)
+    monkeypatch.setattr(waiting, "time", clock)
     for name in ("ring", "ensure"):
         monkeypatch.setattr(calls, name, lambda *_: None)
     with started(f"sqlite:///{tmp_path}/mlflow.db") as run:
@@ -115,7 +114,7 @@ def test_a_run_waits_for_a_busy_agent(busy: str, tmp_path: Path, monkeypatch: py
 def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
     up: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(writing, "END_PATIENCE_S", 1.0)
+    monkeypatch.setattr(waiting, "END_PATIENCE_S", 1.0)
     with started(up.uri) as run:
         expected = say(run, 0, 100)
         until(lambda: sent(run).run_id)
@@ -187,7 +186,7 @@ def gate(up: TrackingServer) -> Iterator[Gate]:
 def test_a_bad_server_ends_no_training_and_costs_no_word(
     mode: str, gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(writing, "END_PATIENCE_S", 3.0)
+    monkeypatch.setattr(waiting, "END_PATIENCE_S", 3.0)
     monkeypatch.setattr(writing, "AGENT_LOOK_S", 0.0)
     with started(gate.uri) as run:
         until(lambda: sent(run).run_id)
@@ -229,7 +228,7 @@ def test_a_file_that_the_server_does_not_take_holds_back_nothing_and_is_sent_lat
 def test_a_run_begins_while_the_server_is_away(
     up: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(writing, "END_PATIENCE_S", 1.0)
+    monkeypatch.setattr(waiting, "END_PATIENCE_S", 1.0)
     up.kill()
     inputs.check_store(up.uri, "generators")
     with started(up.uri) as run:
@@ -296,7 +295,7 @@ def test_no_secret_is_stored_or_said(
     password, token = f"p4ss/word@{uuid.uuid4()}:", f"tok-{uuid.uuid4()}"  # nowhere in the source, whose diff is stored
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setattr(writing, "END_PATIENCE_S", 1.0)
+    monkeypatch.setattr(waiting, "END_PATIENCE_S", 1.0)
     address = up.uri.replace("://", f"://someone:{quote(password, safe='')}@")
     monkeypatch.setattr(sys, "argv", ["ddpm.py", "--tracking-uri", address])
 

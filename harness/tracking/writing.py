@@ -25,17 +25,15 @@ from harness import signals
 from harness.errors import InputError, Pruned
 from harness.signals import Killed
 from harness.tracking import calls, journal, local, provenance
-from harness.tracking.addresses import check, default_uri, relative_to_here, split_password, without_password
+from harness.tracking.addresses import check, default_uri, relative_to_here, split_password
 from harness.tracking.journal import Journal
 from harness.tracking.local import FILES, JOURNAL, RUNS
 from harness.tracking.redaction import redacted
+from harness.tracking.waiting import wait_until_sent, what_is_left
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-START_PATIENCE_S = 180.0  # an agent imports MLflow, and may have to make a database
-END_PATIENCE_S = 30.0
-STOPPED_PATIENCE_S = 5.0  # who sent the signal may soon send SIGKILL
 AGENT_LOOK_S = 5.0
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters, MLflow's limits
 NAME = re.compile(r"[/\w.\- :]+")
@@ -242,45 +240,13 @@ class Run:
         for part in self._parts:
             part.leave()
         if self._journal:
-            patience_s = STOPPED_PATIENCE_S if self._was_stopped else END_PATIENCE_S
             length = self._journal.position  # 0 where the disk took not even the beginning: there is no run
-            self.is_sent = not length or self._wait_until_sent(length, patience_s)
+            self.is_sent = not length or wait_until_sent(self.folder, length, self._secrets, self._was_stopped)
+            if not self.is_sent:
+                print(f"run {self.id}: {what_is_left(self.folder)}", file=sys.stderr)
+                _left.add(self.id)
             self._journal.close()
             calls.ring(self.folder.name, self._secrets)  # the agent sees that its writer is gone
-
-    def _wait_until_sent(self, length: int, patience_s: float) -> bool:
-        seen, moved_s, ring_s = None, time.monotonic(), 0.0
-        unheard_s = moved_s + max(START_PATIENCE_S if patience_s >= END_PATIENCE_S else 0.0, patience_s)
-        while calls.can_send():
-            if local.is_sent(self.folder):
-                return True
-            now, sent = time.monotonic(), local.Sent.read(self.folder)
-            if now >= ring_s:  # an agent that waits for its store tries again
-                calls.ring(self.folder.name, self._secrets)
-                ring_s = now + calls.LOOK_S
-            if sent.aside and sent.journal == length:
-                break  # all that the store takes is there
-            others = 0.0 if sent.trouble or self._was_stopped else calls.last_sent()  # their turn is before this run's
-            if (sent.run_id, sent.journal, others) != seen:
-                seen, moved_s = (sent.run_id, sent.journal, others), now
-            unheard = not sent.run_id and not sent.trouble
-            if now > (unheard_s if unheard else moved_s + patience_s):
-                break
-            time.sleep(calls.PAUSE_S)
-        print(f"run {self.id}: {self._what_is_left()}", file=sys.stderr)
-        _left.add(self.id)
-        return False
-
-    def _what_is_left(self) -> str:
-        sent = local.Sent.read(self.folder)
-        uri = without_password(str(local.beginning(self.folder).get("store", "")))
-        trouble = next(iter(sent.aside.values()), sent.trouble)
-        why = f" ({trouble})" if trouble else ""
-        where = "when the store answers" if calls.can_send() else "where MLflow is installed"
-        return (
-            f"{local.unsent(self.folder)} records are still to be sent{why}; {where}: "
-            f"python -m harness.tracking sync --tracking-uri {uri}"
-        )
 
     def fail(self, error: BaseException, reason: str) -> None:
         """Close the run as KILLED where it was stopped, else as FAILED with the traceback, and say why.

@@ -52,7 +52,7 @@ def test_who_deletes_outputs_and_begins_anew_has_another_agent(
 ) -> None:
     with processes.agent(tmp_path) as first:
         finished_here(store)
-        (tmp_path / "outputs").rename(tmp_path / "going")  # at once: the agent may have a file of sqlite's there just now
+        (tmp_path / "outputs").rename(tmp_path / "going")  # at once: files of sqlite's come and go there
         shutil.rmtree(tmp_path / "going", ignore_errors=True)
         shutil.copytree(empty_outputs, tmp_path / "outputs")
         with processes.agent(tmp_path):

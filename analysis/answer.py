@@ -45,7 +45,8 @@ def log(run: tracking.Run, comparison: str, tracking_uri: str | None, to_come: S
     tables = [accuracy_table.accuracy_table(own) for _, own in grids]
     caveat = f"Not the answer yet; cells to come: {len(to_come)}." if to_come else ""
     shown = (f"{title(setting)}{description(own, table)}" for (setting, own), table in zip(grids, tables, strict=True))
-    run.describe("\n".join([*([f"**{caveat}**\n"] if to_come else []), *shown]))
+    first = [f"**{caveat}**\n"] if caveat else []
+    run.describe("\n".join([*first, *shown]))
     arms = cells["method"].drop_duplicates().sort_values(key=accuracy_table.rank)
     sizes, seeds = (sorted(cells[name].unique()) for name in ("n_real", "seed"))
     run.tags({"arms": " ".join(arms), "n_real": " ".join(map(str, sizes)), "seeds": " ".join(map(str, seeds))})

@@ -33,6 +33,8 @@ GAIN_HEADINGS = (
     "n_real", "method", "n", "accuracy, %", "gain, points", "gain by bootstrap-t, points", "real images worth",
 )  # fmt: skip
 SCALE = "affine"
+LINEAR = 3.0
+"""points; an axis up to these is linear"""
 """The control beside which each generator's gains are drawn."""
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
 
@@ -205,8 +207,8 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 def plot(gained: pd.DataFrame, label: str = "gain in accuracy [points]") -> Figure:
     """Gains by the number of real images: a panel for each generator, with `affine` for scale; then the controls.
 
-    From `gains`; bands, or bars where there is but one number, are its t intervals. Gains are linear up to a point and
-    logarithmic beyond.
+    From `gains`; bands, or bars where there is but one number, are its t intervals. Where a gain is above LINEAR, gains
+    are linear up to a point and logarithmic beyond.
     """
     arms = gained[gained["method"] != BASELINE]
     names = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
@@ -231,9 +233,10 @@ def plot(gained: pd.DataFrame, label: str = "gain in accuracy [points]") -> Figu
                 panel.fill_between(own["n_real"], *ends_of, color=color, alpha=0.2, linewidth=0)
             else:
                 panel.vlines(own["n_real"], *ends_of, color=color)
-        panel.legend(frameon=False, fontsize="small")
+        panel.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
         panel.set_xscale("log")
-        panel.set_yscale("symlog", linthresh=1)
+        if gained["gain_points"].abs().max() > LINEAR:
+            panel.set_yscale("symlog", linthresh=1)
         panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes], rotation=45)
         panel.minorticks_off()
         panel.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scipy import special, stats
     from tabulate import tabulate
 
-    from harness.studies import confirmation, storages
+    from harness import storages
 else:
 
     class _Lazy:
@@ -42,8 +42,8 @@ else:
     np, pd, sns, optuna, plt = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna", "matplotlib.pyplot"))
     special, stats = map(_Lazy, ("scipy.special", "scipy.stats"))
     Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
-    confirmation, storages = map(_Lazy, ("harness.studies.confirmation", "harness.studies.storages"))
+    storages = _Lazy("harness.storages")
     Axes = ArrayLike = NDArray = Any  # for annotations alone
 
-__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "confirmation", "np", "optuna", "pd", "plt", "sns",
+__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "np", "optuna", "pd", "plt", "sns",
            "special", "stats", "storages", "tabulate"]  # fmt: skip

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from analysis import pages, tables
-from analysis.lazily import Figure, confirmation, optuna, pd, plt, storages
+from analysis.confirmation import Confirmation, confirmation
+from analysis.lazily import Figure, optuna, pd, plt, storages
 from analysis.pages import Section
 from analysis.tables import Table
 from harness import cli, tracking
@@ -36,8 +37,6 @@ from harness.errors import InputError
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from harness.studies.confirmation import Confirmation
 
 STEADY_TRIALS = 50
 """Complete trials from which on PED-ANOVA's best tenth has the five trials that its authors ask for."""
@@ -65,7 +64,7 @@ def main(
     """
     with cli.answer(json) as answer:
         found = storages.read_study(study, storage)
-        confirmed = confirmation.confirmation(found.study_name, storages.open_storage(storage, create=False))
+        confirmed = confirmation(found.study_name, storages.open_storage(storage, create=False))
         out = out or Path("outputs/tables/studies") / found.study_name.replace("/", "_")
         words, shown, paths = write(found, confirmed, out)
         answer.update(pages.told(shown, paths))
@@ -91,8 +90,10 @@ def against_default(confirmed: Confirmation | None) -> dict[str, Any]:
     """The winner against the default, and the fresh seeds that say so, as `cli.answer` takes tables."""
     if confirmed is None:
         return {}
-    figures = {name: getattr(confirmed, name) for name in ("difference", "low", "high", "p")}
-    return {"confirmation": tables.told(pd.DataFrame([figures])), "fresh_seeds": tables.told(confirmed.frame)}
+    return {
+        "confirmation": tables.told(pd.DataFrame([confirmed.figures()])),
+        "fresh_seeds": tables.told(confirmed.frame),
+    }
 
 
 def write(
@@ -102,7 +103,7 @@ def write(
 
     Raises InputError where no trial is complete.
     """
-    winner = confirmation.best(study)  # before the trials, among which it is then
+    winner = storages.best(study)  # before the trials, among which it is then
     frame = frame_of(study)
     if winner is None:
         raise InputError(f"no trial of the study {study.study_name} is complete ({counted(frame)})")
@@ -194,7 +195,7 @@ def conclusions(study: optuna.Study, winner: FrozenTrial, confirmed: Confirmatio
     if confirmed:
         better = f"Against the default, {confirmed.words(first, way)}."
     elif winner.user_attrs[storages.SLOT] == "0":
-        better = "It is the study's first one, which has the default configuration as far as it is searched."
+        better = "No trial beat the study's first one, which has the default configuration as far as it is searched."
     else:
         better = "It has not been held against the default on fresh seeds: its value is that of a selection."
     return [f"Best trial {winner.number}: {words}{chosen}; run {winner.user_attrs.get(storages.RUN, '-')}.", better]

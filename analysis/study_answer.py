@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import studies
-from analysis.lazily import confirmation, optuna, pd, storages
+from analysis.confirmation import Confirmation, confirmation
+from analysis.lazily import optuna, pd, storages
 from analysis.tables import Table
 from harness import tracking
 
@@ -19,36 +20,36 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-    from harness.studies.confirmation import Confirmation
-
 ENDED = ("complete", "pruned", "failed", "stopped", "died")
 BEST = 5
 """Trials of the description, which has room for few."""
 
 
-def log(run: tracking.Run, name: str, storage: BaseStorage, configuration: str, is_over: bool) -> None:
+def log(run: tracking.Run, name: str, storage: BaseStorage, configuration: str, is_over: bool) -> list[str]:
     """Say in a study's run what its trials have come to; the page, its tables and pictures once it is over.
 
     `configuration` is the best trial's as TOML. The figures' step is the number of trials that have ended, so that
-    those of a study that went on are the last ones.
+    those of a study that went on are the last ones. Returns what the study came to, in sentences.
     """
     study = optuna.load_study(study_name=name, storage=storage)
-    winner = confirmation.best(study)  # before the trials, among which it is then
+    winner = storages.best(study)  # before the trials, among which it is then
     frame = studies.frame_of(study)
     ends = {f"trials/{state}": int((frame["state"] == state).sum()) for state in ENDED}
     step = sum(ends.values())
     run.metrics(ends, step)
     if winner is None:
-        run.describe(f"No trial is complete yet: {studies.counted(frame)}.")
-        return
-    confirmed = confirmation.confirmation(name, storage)
-    run.metrics(figures(study, winner, confirmed, confirmation.has_confirmed(name, storage)), step)
+        words = f"No trial is complete yet: {studies.counted(frame)}."
+        run.describe(words)
+        return [words]
+    confirmed = confirmation(name, storage)
+    run.metrics(figures(study, winner, confirmed, storages.has_confirmed(name, storage)), step)
     run.tags({"best_trial": winner.number, "best_run": winner.user_attrs[storages.RUN], **values(study, winner)})
     run.describe(description(study, winner, confirmed, frame, configuration))
     if is_over:
         with tempfile.TemporaryDirectory() as folder:
             for path in studies.write(study, confirmed, Path(folder))[2]:
                 run.file(path, "study")
+    return studies.conclusions(study, winner, confirmed)
 
 
 def figures(
@@ -66,8 +67,8 @@ def figures(
         within = f"{objective}/" if len(names) > 1 else ""
         found |= {f"importance/{within}{name}": shares.get(objective, {}).get(name, math.nan) for name in tried}
     if has_confirmed:
-        ends = ("difference", "low", "high", "p")
-        found |= {f"confirmation/{end}": getattr(confirmed, end, math.nan) for end in ends}
+        told = confirmed.figures() if confirmed else dict.fromkeys(("difference", "low", "high", "p"), math.nan)
+        found |= {f"confirmation/{end}": value for end, value in told.items()}
     return found
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from processes import ROOT
 
-from harness import tracking
-from harness.studies import storages
+from harness import storages, tracking
 
 PATIENCE_S = 400
 COMPARE = ("compare.py", "--dataset", "digits", "--n-real", "100", "--seeds", "2", "--num-synthetic", "200",

@@ -30,11 +30,11 @@ import tyro
 from optuna.trial import FrozenTrial, Trial, TrialState
 from servers import TrackingServer
 
-from harness import tracking
+from harness import storages, tracking
 from harness.engine.engines import InOrder
 from harness.engine.tasks import Task
 from harness.errors import InputError
-from harness.studies import storages, trials
+from harness.studies import trials
 from harness.studies.plans import StudyPlan
 from harness.studies.searching import Search
 from harness.studies.trials import Job

@@ -11,14 +11,14 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
+from harness import storages
 from harness.engine.engines import Hear, InOrder
 from harness.engine.tasks import Ending, Talk, Task
 from harness.engine.workers import WorkerSettings
 from harness.errors import InputError, Pruned
 from harness.signals import Killed
-from harness.studies import storages
+from harness.storages import REASON, RUN, SLOT
 from harness.studies.searching import Search, Slots
-from harness.studies.storages import REASON, RUN, SLOT
 
 SLOTS: Slots = {str(number): {} for number in range(6)}
 

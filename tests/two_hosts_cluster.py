@@ -22,8 +22,7 @@ import pandas as pd
 from optuna.trial import TrialState
 from two_hosts import HOSTS, ROOT, hosts, ip, said, stop
 
-from harness import tracking
-from harness.studies import storages
+from harness import storages, tracking
 
 FIRST, SECOND = HOSTS
 SERVER, SCHEDULER = f"http://{HOSTS[FIRST]}:5000", f"tcp://{HOSTS[FIRST]}:8786"

@@ -13,7 +13,7 @@ from harness import signals
 from harness.engine.engines import Engine, with_progress_lines
 from harness.engine.tasks import Ending, Task
 from harness.errors import InputError
-from harness.studies.storages import DIED, REASON, RUN, SLOT, by_slot, is_over, patiently
+from harness.storages import DIED, REASON, RUN, SLOT, by_slot, is_over, patiently
 from harness.tracking.redaction import redacted
 
 Slots = Mapping[str, Mapping[str, Any]]
@@ -31,7 +31,7 @@ class Search:
         slots: Slots,
         make_task: Callable[[Trial, str], Task],
         max_failures: int = 0,
-        answer: Callable[[], None] = lambda: None,
+        answer: Callable[[], object] = lambda: None,
     ) -> None:
         self._study, self._slots, self._make_task, self._max_failures = study, slots, make_task, max_failures
         self._answer = answer

@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
 
-from harness import methods, spaces, tracking
+from harness import methods, spaces, storages, tracking
 from harness.engine import opening
 from harness.engine.engines import Engine, hold_driver_lock
 from harness.engine.tasks import Task
@@ -26,18 +26,16 @@ from harness.outputs import OUTPUTS
 from harness.runs import identities, records
 from harness.settings import load_dataset
 from harness.spaces import Range
-from harness.studies import storages
-from harness.studies.confirmation import best, confirmation, confirmation_name
+from harness.storages import RUN, best, confirmation_name
 from harness.studies.searching import Search, Slots
-from harness.studies.storages import RUN
 from harness.studies.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, suggest_values
 from harness.tracking import inputs, local
 from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
 
-Answer = Callable[[Run, str, BaseStorage, str, bool], None]
+Answer = Callable[[Run, str, BaseStorage, str, bool], list[str]]
 """(run, study's name, its storage, the best trial's configuration or "", whether the study is over): says in the run
-what the study has come to, or raises InputError.
+what the study has come to, and returns the sentences, or raises InputError.
 """
 
 
@@ -61,20 +59,22 @@ def tune(plan: Plan, answer: Answer) -> None:
             say = partial(_say, answer, run, plan, storage)
             _search(plan, parent, storage, workers, partial(say, False))
             _conclude(plan, storage, parent, run)
-            say(True)
+            print(*say(True), sep="\n")
+            print(f"page: {page_of(parent, plan.tracking_uri)}")
 
 
-def _say(answer: Answer, run: Run, plan: Plan, storage: BaseStorage, is_over: bool) -> None:
+def _say(answer: Answer, run: Run, plan: Plan, storage: BaseStorage, is_over: bool) -> list[str]:
     """Have the study answer. Trials are not lost where it cannot."""
 
-    def say() -> None:
+    def say() -> list[str]:
         winner = best(optuna.load_study(study_name=plan.study, storage=storage))
-        answer(run, plan.study, storage, best_toml(plan, winner) if winner else "", is_over)
+        return answer(run, plan.study, storage, best_toml(plan, winner) if winner else "", is_over)
 
     try:
-        storages.patiently(say)
+        return storages.patiently(say)
     except InputError as error:
         print(f"the study's run has no answer yet: {error}", file=sys.stderr)
+        return []
 
 
 def check(plan: Plan) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _make_parent(plan: Plan, definition: Mapping[str, Any]) -> str:
     return run.id
 
 
-def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine, answer: Callable[[], None]) -> None:
+def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine, answer: Callable[[], object]) -> None:
     """The study's trials, then the winner and the default on fresh seeds."""
     sampler = TPESampler(constant_liar=workers.slots > 1) if plan.sampler == "tpe" else RandomSampler()
     study = optuna.load_study(study_name=plan.study, storage=storage, sampler=sampler, pruner=PRUNERS[plan.prunes]())
@@ -195,7 +195,7 @@ def _confirmation_slots(plan: Plan) -> Slots:
 
 
 def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run) -> None:
-    """The best trial as its run's tag and as an artifact that `--config` takes; in a line what the study came to."""
+    """The best trial as its run's tag and as an artifact that `--config` takes."""
     study = optuna.load_study(study_name=plan.study, storage=storage)
     winner = best(study)
     past = storages.by_slot(study.get_trials(deepcopy=False)).values()
@@ -211,14 +211,7 @@ def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run) -> None:
     for before in inputs.find_runs(tagged, plan.tracking_uri):
         inputs.set_tags(before["run_id"], {"best": "no longer"}, plan.tracking_uri)
     inputs.set_tags(winner.user_attrs[RUN], {"best": "yes"}, plan.tracking_uri)
-    said = ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.objectives, winner.values, strict=True))
-    words = f"best trial {winner.number}: {said}; {counted}"
-    if confirmed := confirmation(plan.study, storage):
-        words += "; " + confirmed.words(plan.objectives[0], _directions(plan)[0])
-    elif _is_default(plan, winner):
-        words += "; no trial beat the default configuration"
-    print(f"{plan.study}: {words}; configuration {path}, pictures: study.html of run {local.in_the_store(parent)}")
-    print(f"page: {page_of(parent, plan.tracking_uri)}")
+    print(f"{plan.study}: {counted}; configuration {path}, pictures: study.html of run {local.in_the_store(parent)}")
 
 
 def best_toml(plan: Plan, winner: FrozenTrial) -> str:

@@ -173,6 +173,23 @@ def _check_same(study: optuna.Study, definition: Mapping[str, Any]) -> None:
         )
 
 
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the best first objective, the earliest of equal ones; None before any is complete."""
+    done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
+    return min(done, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+
+
+def confirmation_name(study: str, winner: FrozenTrial) -> str:
+    """The study in which the fresh seeds of a study's winner and of the default are."""
+    return f"{study} confirmation {winner.number}"
+
+
+def has_confirmed(study: str, storage: BaseStorage) -> bool:
+    """Whether a winner of the study, this one or an earlier one, was given fresh seeds."""
+    return any(name.startswith(f"{study} confirmation ") for name in optuna.get_all_study_names(storage))
+
+
 def read_study(name: str | None, place: str | None = None) -> optuna.Study:
     """A hyperparameter study to look at; without a name the only one of its storage.
 

@@ -29,7 +29,7 @@ from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import Axes, Figure, NDArray, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import Source
-from analysis.tables import Table, interval_in, seconds, with_interval
+from analysis.tables import Table, arm_columns, interval_in, seconds, with_interval
 from harness import cli
 from harness.bounds import NotNegative
 from harness.errors import InputError
@@ -235,9 +235,7 @@ def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
     """`costs` as they are printed."""
     texts = [
         [
-            str(row["n_real"]),
-            row["method"],
-            str(row["num_seeds"]),
+            *arm_columns(row),
             seconds(row["cost_s"]),
             seconds(row["classifier_s"]),
             interval_in(row, "gain", "points", "+z.2f"),

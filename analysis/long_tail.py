@@ -19,7 +19,7 @@ from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import pd
 from analysis.pages import Section
-from analysis.tables import Table, interval_in, p_value
+from analysis.tables import Table, arm_columns, p_value
 from harness import cli
 
 HEADINGS = (
@@ -73,16 +73,7 @@ def note(cells: pd.DataFrame) -> str:
 
 def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
     texts = [
-        [
-            str(row["n_real"]),
-            row["method"],
-            str(row["num_seeds"]),
-            interval_in(row, "balanced", "percent"),
-            interval_in(row, "balanced_gain", "points", "+z.2f"),
-            interval_in(row, "rare", "percent"),
-            interval_in(row, "rare_gain", "points", "+z.2f"),
-            p_value(row["p_holm"]),
-        ]
+        [*arm_columns(row, ("balanced", "balanced_gain"), ("rare", "rare_gain")), p_value(row["p_holm"])]
         for row in table.to_dict("records")
     ]
     return Table(HEADINGS, texts, notes=under, group="n_real")

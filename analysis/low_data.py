@@ -26,7 +26,7 @@ from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import Figure, pd, sns
 from analysis.pages import Section
-from analysis.tables import Table, interval_in, number
+from analysis.tables import Table, arm_columns, interval_in, number
 from harness import cli
 
 GAIN_HEADINGS = (
@@ -156,11 +156,7 @@ def gains_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
     most, least = (table["n_real"].max(), table["n_real"].min()) if len(table) else (0, 0)
     texts = [
         [
-            str(row["n_real"]),
-            row["method"],
-            str(row["num_seeds"]),
-            interval_in(row, "accuracy", "percent"),
-            interval_in(row, "gain", "points", "+z.2f"),
+            *arm_columns(row, ("accuracy", "gain")),
             ends(row["bootstrap_low_points"], row["bootstrap_high_points"]),
             worth_words(row, least - row["n_real"], most - row["n_real"]),
         ]

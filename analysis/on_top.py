@@ -22,7 +22,7 @@ from analysis.accuracy_table import BASELINE, CONTROLS
 from analysis.lazily import pd
 from analysis.pages import Section
 from analysis.runs import Source
-from analysis.tables import Table, interval_in, number, p_value
+from analysis.tables import Table, arm_columns, number, p_value
 from harness import cli
 from harness.errors import InputError
 
@@ -203,13 +203,7 @@ def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
     """`on_top` as it is printed."""
     texts = [
         [
-            str(row["n_real"]),
-            row["method"],
-            str(row["num_seeds"]),
-            interval_in(row, "bare", "percent"),
-            interval_in(row, "gain", "points", "+z.2f"),
-            interval_in(row, "augmented", "percent"),
-            interval_in(row, "on_top", "points", "+z.2f"),
+            *arm_columns(row, ("bare", "gain"), ("augmented", "on_top")),
             p_value(row["p"]),
             p_value(row["p_holm"]),
             row["family"] + (", a control" if row["method"] in CONTROLS else ""),

@@ -20,7 +20,7 @@ from analysis import accuracy_table, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import NDArray, np, pd
 from analysis.pages import Section
-from analysis.tables import Table, interval_in, number, p_value, with_interval
+from analysis.tables import Table, arm_columns, interval_in, number, p_value, with_interval
 from harness import cli
 from harness.errors import InputError
 
@@ -148,9 +148,7 @@ def shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
         fewer = f" ({row['num_tested']} seeds)" if 0 < row["num_tested"] < row["num_seeds"] else ""
         texts.append(
             [
-                str(row["n_real"]),
-                row["method"],
-                str(row["num_seeds"]),
+                *arm_columns(row),
                 interval_in(row, "gain", "points", "+z.2f"),
                 p_value(row["p"]),
                 p_value(row["p_holm"]),

@@ -148,6 +148,14 @@ def interval_in(row: Mapping[Any, Any], name: str, unit: str, style: str = "z.2f
     return with_interval(*(row[f"{name}{end}_{unit}"] for end in ("", "_low", "_high")), style=style)
 
 
+def arm_columns(row: Mapping[Any, Any], *figures: tuple[str, str]) -> list[str]:
+    """An arm's n_real, name and number of seeds, and each figure's mean and gain with their intervals."""
+    texts = [str(row["n_real"]), row["method"], str(row["num_seeds"])]
+    for mean, gain in figures:
+        texts += [interval_in(row, mean, "percent"), interval_in(row, gain, "points", "+z.2f")]
+    return texts
+
+
 def seeds(numbers: Iterable[int]) -> str:
     """Seeds by number, such as seed 3, or seeds 0, 2."""
     words = [str(number) for number in numbers]

@@ -17,7 +17,7 @@ from analysis import accuracy_table, on_top, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
 from analysis.lazily import pd
 from analysis.pages import Section
-from analysis.tables import Table, interval_in, p_value, seconds, with_interval
+from analysis.tables import Table, arm_columns, interval_in, p_value, seconds, with_interval
 from harness import cli
 from harness.errors import InputError
 
@@ -130,9 +130,7 @@ def tasks_shown(table: pd.DataFrame) -> Table:
     texts = [
         [
             row["dataset"],
-            str(row["n_real"]),
-            row["method"],
-            str(row["num_seeds"]),
+            *arm_columns(row),
             interval_in(row, "gain", "points", "+z.2f"),
             interval_in(row, "on_top", "points", "+z.2f"),
             p_value(row["p_holm"]) if row["num_seeds"] >= VERDICT_SEEDS else "-",

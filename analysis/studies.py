@@ -34,6 +34,7 @@ from analysis.pages import Section
 from analysis.tables import Table
 from harness import cli, tracking
 from harness.errors import InputError
+from harness.outputs import OUTPUTS, as_part
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -65,7 +66,7 @@ def main(
     with cli.answer(json) as answer:
         found = storages.read_study(study, storage)
         confirmed = confirmation(found.study_name, storages.open_storage(storage, create=False))
-        out = out or Path("outputs/tables/studies") / found.study_name.replace("/", "_")
+        out = out or OUTPUTS / "tables/studies" / as_part(found.study_name)
         words, shown, paths = write(found, confirmed, out)
         answer.update(pages.told(shown, paths))
         answer["tables"] |= against_default(confirmed)

@@ -1,4 +1,4 @@
-"""The numbers that a flag takes, declared where the flag is: in the type of its field.
+"""What a flag takes, numbers and names, declared where the flag is: in the type of its field.
 
     learning_rate: Annotated[float, Within(float, above=0, most=1)] = 1e-3
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import os
 from typing import Annotated, Any, get_args, get_type_hints
 
 from tyro.constructors import PrimitiveConstructorSpec
@@ -75,6 +76,20 @@ class Within(PrimitiveConstructorSpec[Any]):
             raise InputError(f"{flag} {value} must be {kind}, {ends}")
 
 
+class Short:
+    """Words of at most `most` bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def check(self, value: str, flag: str) -> None:
+        """Raises InputError for a longer one."""
+        if (length := len(os.fsencode(value))) > self.most:
+            raise InputError(f"{flag} {value[:20]}… has {length} bytes; give a name of at most {self.most}")
+
+
+Name = Annotated[str, Short(150)]
+"""Of a run or an experiment. A run's name is a comparison's and what a cell is: databases keep 250 characters."""
 Count = Annotated[int, Within(int, 1)]
 Natural = Annotated[int, Within(int, 0)]
 """0, 1, 2 …"""
@@ -92,9 +107,9 @@ Seconds = Annotated[float, Within(float, above=0, most=1_000_000)]
 Processes = Annotated[int, Within(int, 1, most=4096)]
 
 
-def of(hint: Any) -> Within | None:
+def of(hint: Any) -> Within | Short | None:
     """The bounds in a field's type, be it Count, Count | None or tuple[Count, ...]."""
-    if isinstance(hint, Within):
+    if isinstance(hint, Within | Short):
         return hint
     parts = getattr(hint, "__metadata__", ()) or get_args(hint)
     return next((found for part in parts if (found := of(part))), None)
@@ -105,9 +120,9 @@ def check(value: Any, hint: Any, flag: str) -> None:
     if dataclasses.is_dataclass(value):
         check_fields(value, f"{flag}.")
     elif bounds := of(hint):
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None:
-                bounds.check(number, flag.replace("_", "-"))
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None:
+                bounds.check(each, flag.replace("_", "-"))
 
 
 def check_fields(config: Any, prefix: str = "--") -> None:

@@ -1,11 +1,27 @@
 """The exceptions that a user is meant to read: one line each, without a traceback."""
 
+import errno
+import os
+from pathlib import Path
+
 
 class InputError(ValueError):
     """What was asked for cannot be done: one line that says what is wrong and what would be right.
 
     `harness.cli.main` prints it and exits with code 2, without a traceback.
     """
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Why a file cannot be written, in a sentence."""
+    advice = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+    return InputError(f"{path} cannot be written: {lost_link(path) or error.strerror}{advice}")
+
+
+def lost_link(path: Path) -> str:
+    """Which link to nothing leads to a file, such as to a disk that is not mounted; "" for none."""
+    links = (place for place in (path, *path.parents) if place.is_symlink() and not place.exists())
+    return next((f"{link} is a link to {os.readlink(link)}, which is not there" for link in links), "")
 
 
 class Diverged(ArithmeticError):

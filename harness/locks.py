@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import InputError
+from harness.errors import InputError, unwritable
 
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 """What a system says of a lock that another process has; anything else is said of the file system."""
@@ -67,7 +67,7 @@ def held(path: Path, wait_s: float = 0.0) -> Iterator[int | None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        raise unwritable(path, error) from error
     try:
         yield file if taken(file, path, wait_s) else None
     finally:

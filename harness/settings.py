@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.bounds import Count, Folds, ImageSize, Imbalance, Natural, Seconds, Width
+from harness.bounds import Count, Folds, ImageSize, Imbalance, Name, Natural, Seconds, Width
 
 if TYPE_CHECKING:
     from harness.data.datasets import Dataset
@@ -53,7 +53,8 @@ class Scoring:
     """optimizer steps of the judge, the classifier trained on all training images that tells how good samples are; by
     default 1,400 of 256 images, in colour 1,600, or fewer where 300 or more are 100 passes over them"""
     judge_width: Width | None = None
-    """channels of the judge's first stage, as of `--classifier.width`; by default 24 for images in colour"""
+    """channels of the judge's first stage, as of `--classifier.width`; by default 24 for images in colour, where a
+    wider one is deeper and learns longer: with 48, 3,200 steps"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Tracking:
     tracking_uri: str | None = None
     """MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/. A password belongs in
     MLFLOW_TRACKING_PASSWORD, a database's in PGPASSFILE"""
-    experiment_name: str | None = None
+    experiment_name: Name | None = None
     """MLflow experiment; by default generators, classifiers or comparisons"""
 
 

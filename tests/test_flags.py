@@ -40,7 +40,7 @@ NEEDED = {
     "grant": ["anna", "shared"],
     "serving": ["models:/vae@champion"],
 }
-WORDS = ("0", "-1", "nan", "inf", "1e30", "", "word")
+WORDS = ("0", "-1", "nan", "inf", "1e30", "", "word", 151 * "x")
 
 
 def flags(main: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -77,8 +77,8 @@ def takes(hint: Any, word: str) -> bool:
     """Whether a flag of this type may be given this word."""
     if not word:
         return False
-    if (within := bounds.of(hint)) is None:
-        return not _has(hint, Literal)
+    if not isinstance(within := bounds.of(hint), bounds.Within):
+        return not _has(hint, Literal) and not (within and len(word) > 150)
     try:
         number = within.kind(word)
     except ValueError:

@@ -394,6 +394,18 @@ def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     assert all(row[:, :-width].any() for row in np.split(shown, 3))  # each has its name
 
 
+def test_a_wider_judge_of_colour_is_deeper_and_learns_longer(animals: Path) -> None:
+    few = load(animals)
+    many = dataclasses.replace(few, train=Images(torch.zeros(50_000, 3, 8, 8, dtype=torch.uint8), torch.zeros(50_000)))
+    usual, wide = (judging.judge_config(many, width=width) for width in (None, 48))
+    assert (usual.width, usual.depth, usual.steps) == (24, 1, 1600)
+    assert (wide.width, wide.depth, wide.steps) == (48, 2, 3200)
+    assert judging.judge_config(few, width=48).steps == judging.judge_config(few).steps == 300
+    assert judging.judge_config(many, steps=7, width=48).steps == 7
+    judge = classifier.build_classifier(dataclasses.replace(wide, width=32), few.image_shape, 0)
+    assert judge.features(torch.zeros(2, 3, 8, 8)).shape == (2, 128)
+
+
 def test_flat_images_are_no_error(tmp_path: Path) -> None:
     for number in range(120):
         save(Image.new("L", (8, 8), 90 * (number % 2)), tmp_path / "ab"[number % 2] / f"{number:03}.png")

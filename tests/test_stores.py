@@ -17,6 +17,7 @@ from processes import until
 
 from harness import tracking
 from harness.errors import InputError
+from harness.outputs import as_part
 from harness.tracking import addresses, closing, inputs, local, provenance, stores
 from harness.tracking.redaction import redacted
 
@@ -84,6 +85,19 @@ def test_artifacts_without_a_way_hold_back_nothing(store: str, tmp_path: Path, p
 
 
 # --- Paths and names are data ----------------------------------------------------------------------------
+
+
+def test_outputs_that_is_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "outputs").symlink_to("/nowhere")
+    with pytest.raises(InputError, match=r"cannot be written: .*outputs is a link to /nowhere, which is not there"):
+        said("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", ["../../up", "/tmp/up", "..", "a/b", ".", "..."])
+def test_a_name_is_a_place_inside_its_folder(name: str) -> None:
+    part = as_part(name)
+    assert (Path("in") / part).resolve().parent == Path("in").resolve()
+    assert part != ".."
 
 
 def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +282,7 @@ def test_a_deleted_comparison_is_named_and_another_store_has_its_own(
 def odd(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.db").write_text("no database at all")
+    (tmp_path / "unmounted").symlink_to("/nowhere")
 
 
 @pytest.mark.usefixtures("odd")
@@ -281,6 +296,7 @@ def odd(tmp_path: Path) -> None:
         ("sqlite:///folder", "is a folder; a sqlite store is a file, such as sqlite:///folder/mlflow.db"),
         ("sqlite:///text.db", "is no sqlite database"),
         ("sqlite:///text.db/below.db", "cannot be"),
+        ("sqlite:///unmounted/mlflow.db", "cannot be written: unmounted is a link to /nowhere, which is not there"),
         ("sqlite://", "is a store in memory"),
         ("sqlite:///", "names no file"),
         ("http://", "names no host"),

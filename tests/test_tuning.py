@@ -253,9 +253,10 @@ def test_a_pruned_trial_says_by_what_and_when(place: Path, forked: Callable) -> 
 
 def test_two_objectives_and_seeds_per_trial(place: Path, forked: Callable) -> None:
     flags = (*TINY, "--objectives", "conditional_accuracy", "train_seconds", "--seeds-per-trial", "2")
-    done = forked("tune.py", "vae", *flags, "--trials", "2", "--confirm-seeds", "0", "--name", "two")
+    done = forked("tune.py", "vae", *flags, "--trials", "2", "--confirm-seeds", "0", "--name", "../../two")
     assert done.returncode == 0, done.stderr
-    study, runs = study_of(place, "two"), runs_of(place, "two")
+    assert [path.parent for path in place.parent.rglob("*two*/best.toml")] == [place / "outputs/studies/_.._two"]
+    study, runs = study_of(place, "../../two"), runs_of(place, "../../two")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     for trial in study.trials:
         parts = runs[runs["parent_run_id"] == trial.user_attrs["run_id"]]

@@ -43,15 +43,18 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def judge_config(dataset: Dataset, steps: int | None = None, width: int | None = None) -> classifier.Config:
-    """The judge's size and training, by the images' colours where they are not asked for."""
-    if dataset.train.shape[0] > 1:
-        more = {"augment": True, "label_smoothing": 0.2, "batch_norm": True}
-        config = classifier.Config(width=width, **more)
-        few = math.ceil(PASSES * len(dataset.train) / config.batch_size)
-        config = dataclasses.replace(config, steps=steps or min(STEPS, max(FEWEST_STEPS, few)))
-    else:
-        config = classifier.Config(steps=steps or 1400, width=width)
-    return classifier.with_size(config, dataset.image_shape)
+    """The judge's size and training, by the images' colours where they are not asked for.
+
+    In colour a wider one than usual is deeper too, and learns as much longer as it is wider.
+    """
+    if dataset.train.shape[0] == 1:
+        return classifier.with_size(classifier.Config(steps=steps or 1400, width=width), dataset.image_shape)
+    more = {"augment": True, "label_smoothing": 0.2, "batch_norm": True}
+    config = classifier.with_size(classifier.Config(width=width, **more), dataset.image_shape)
+    larger = max(1.0, (config.width or 0) / classifier.COLOUR_WIDTH)
+    few = math.ceil(PASSES * len(dataset.train) / config.batch_size)
+    steps = steps or min(round(STEPS * larger), max(FEWEST_STEPS, few))
+    return dataclasses.replace(config, steps=steps, depth=2 if larger > 1 else 1)
 
 
 def judge_key(dataset: Dataset, config: classifier.Config) -> str:

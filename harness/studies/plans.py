@@ -7,7 +7,7 @@ from typing import Any, Literal
 import tyro
 
 from harness import methods, spaces
-from harness.bounds import Count, Natural, Positive, Share
+from harness.bounds import Count, Name, Natural, Positive, Share
 from harness.data import controls
 from harness.engine.workers import WorkerSettings
 from harness.evaluation import classifier
@@ -49,7 +49,7 @@ class ComparisonPlan(WorkerSettings):
     """sweep: numbers of synthetic images that each generator's classifiers get, in multiples of n_real"""
     shares: tuple[Share, ...] = ()
     """sweep: the synthetic images' shares of a batch"""
-    name: str = "comparison"
+    name: Name = "comparison"
     """name of the parent run"""
 
 
@@ -94,7 +94,7 @@ class StudyPlan(WorkerSettings):
     """how values are suggested"""
     pruner: Literal["none", "median", "halving", "hyperband"] | None = None
     """which trials end early; by default median, with two objectives none"""
-    name: str | None = None
+    name: Name | None = None
     """the study's name; by default METHOD-DATASET"""
     storage: str | None = None
     """where the study itself is kept: a file, or a database's URL, its password in PGPASSFILE or PGPASSWORD and not

@@ -22,7 +22,7 @@ from harness.engine.engines import Engine, hold_driver_lock
 from harness.engine.tasks import Task
 from harness.errors import InputError
 from harness.evaluation import quality
-from harness.outputs import OUTPUTS
+from harness.outputs import OUTPUTS, as_part
 from harness.runs import identities, records
 from harness.settings import load_dataset
 from harness.spaces import Range
@@ -203,7 +203,7 @@ def _conclude(plan: Plan, storage: BaseStorage, parent: str, run: Run) -> None:
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     if winner is None:
         raise InputError(f"no trial of {plan.study} is complete ({counted}); the runs' tag reason says why")
-    path = OUTPUTS / "studies" / plan.study / "best.toml"
+    path = OUTPUTS / "studies" / as_part(plan.study) / "best.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(best_toml(plan, winner))
     run.file(path)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from harness.errors import InputError
+from harness.errors import InputError, lost_link
 from harness.outputs import OUTPUTS
 
 SQLITE = "sqlite:///"
@@ -134,6 +134,8 @@ def _check_file(uri: str) -> None:
     assert file is not None
     if not file.name or str(file) == ":memory:":
         raise InputError(f"{uri} names no file; give {SQLITE}{OUTPUTS}/mlflow.db")
+    if lost := lost_link(file):
+        raise InputError(f"{uri} cannot be written: {lost}")
     if file.is_dir():
         raise InputError(f"{uri} is a folder; a sqlite store is a file, such as {uri.rstrip('/')}/mlflow.db")
     try:

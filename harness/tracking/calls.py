@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import locks
-from harness.errors import InputError
+from harness.errors import InputError, unwritable
 from harness.outputs import OUTPUTS
 from harness.tracking.addresses import check, default_uri, relative_to_here, split_password, without_password
 
@@ -115,4 +115,4 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink()
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        raise unwritable(path, error) from error

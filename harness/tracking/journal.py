@@ -7,7 +7,6 @@ when the process died is dropped; a line that was damaged later is reported and 
 This module knows neither MLflow nor torch.
 """
 
-import errno
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import locks
-from harness.errors import InputError
+from harness.errors import InputError, unwritable
 
 Record = dict[str, Any]
 
@@ -62,7 +61,7 @@ class Journal:
                     written += os.write(self._file, line[written:])
             except OSError as error:
                 os.ftruncate(self._file, self.position)
-                raise unwritable(f"the journal {self.path}", error) from error
+                raise unwritable(self.path, error) from error
             self.position += len(line)
         if time.monotonic() - self._synced > self.fsync_interval_s:
             self.sync()
@@ -78,12 +77,6 @@ class Journal:
     def close(self) -> None:
         """Let the lock go; what was not synced is the system's to write."""
         os.close(self._file)
-
-
-def unwritable(what: Path | str, error: OSError) -> InputError:
-    """Why something cannot be written, in a sentence."""
-    advice = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-    return InputError(f"{what} cannot be written: {error.strerror}{advice}")
 
 
 def encode(record: Record) -> bytes:

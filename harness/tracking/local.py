@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import locks
+from harness.errors import unwritable
 from harness.outputs import OUTPUTS
 from harness.tracking import journal
 from harness.tracking.addresses import default_uri, same
@@ -92,7 +93,7 @@ def write_in_place(path: Path, content: dict[str, Any]) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        raise journal.unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def end_of(folder: Path) -> dict[str, str]:

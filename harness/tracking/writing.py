@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import signals
-from harness.errors import InputError, Pruned
+from harness.errors import InputError, Pruned, unwritable
 from harness.signals import Killed
 from harness.tracking import calls, journal, local, provenance
 from harness.tracking.addresses import check, default_uri, relative_to_here, split_password
@@ -214,7 +214,7 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise journal.unwritable(path, error) from error
+            raise unwritable(path, error) from error
         return name
 
     def describe(self, text: str) -> None:

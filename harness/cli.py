@@ -3,12 +3,12 @@
 import codecs
 import contextlib
 import dataclasses
+import errno
 import inspect
 import io
 import json
 import os
 import re
-import select
 import signal
 import sys
 import tomllib
@@ -50,6 +50,7 @@ def main(function: Callable[..., Any]) -> None:
     such as a study's best.toml. Its result is the exit code, if it has one. What cannot be parsed, and any InputError,
     is one line on stderr and exit code 2; so is the signal that ended it, with the shell's code for it.
     """
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=SHOWABLE)
     if any(map(PASSWORD.search, sys.argv[1:])):
@@ -89,6 +90,14 @@ def answer(as_json: bool) -> Iterator[dict[str, Any]]:
             print(json.dumps(found, default=str, allow_nan=False))
 
 
+def _open_what_is_closed() -> None:
+    """Where stdin, stdout or stderr is closed, as by `>&-`: the next file that is opened must not become it."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(file)
+    sys.stdout, sys.stderr = (file or open(os.devnull, "w") for file in (sys.stdout, sys.stderr))  # noqa: SIM115
+
+
 def _call(function: Callable[..., Any]) -> Any:
     """What `function` returns. Ends in silence where who reads its output has seen enough, as `head` does."""
     try:
@@ -96,13 +105,25 @@ def _call(function: Callable[..., Any]) -> Any:
             return function(**_parse(function))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
-        stdout = select.poll()
-        stdout.register(sys.stdout, 0)
-        if not stdout.poll(0):
-            raise  # another pipe's
+    except OSError as error:
+        if not _is_of_stdout(error):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        _refuse(f"what is printed cannot be written: {error.strerror}", code=1)
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether stdout takes no more, as the error may say of any file: then it takes no empty line either."""
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return False
+    try:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as again:
+        return again.errno == error.errno
+    return False
 
 
 def _parse(function: Callable[..., Any]) -> dict[str, Any]:

@@ -164,6 +164,22 @@ def test_who_reads_no_further_hears_no_complaint(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("to", "code", "words"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&-", 0, ""),
+        (">/dev/full", 1, "what is printed cannot be written: No space left on device"),
+    ],
+)
+def test_an_output_that_is_closed_or_full_is_no_traceback(to: str, code: int, words: str, unbuffered: str) -> None:
+    command = f"{sys.executable} {ROOT}/experiments/generate.py --help {to}"
+    own = environment(PYTHONUNBUFFERED=unbuffered)
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, env=own, text=True, check=False)
+    assert (done.returncode, done.stderr.removeprefix("generate.py: ").strip()) == (code, words)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_of_few_letters_gets_what_it_can_show(encoding: str, tmp_path: Path) -> None:
     cells = measured_cells()

@@ -15,6 +15,8 @@ from harness.tracking.local import JOURNAL, RUNS, Sent
 
 FOLDER_TAG = "journal"
 """The tag by which a store knows the run of a folder."""
+NAME_LENGTH = 250
+"""Of a run's name in MLflow's table of runs: PostgreSQL refuses a longer one, as a cell of many settings has."""
 REFERENCES = ("samples_run", "trained_by")
 """Tags that name another run: by the store's id, where it has one."""
 
@@ -45,7 +47,8 @@ def _made(folder: Path, store: MlflowClient) -> str:
         tags = {key: referred(key, value) for key, value in tags.items()}
         if begun.get("parent"):
             tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
-        return store.create_run(experiment.experiment_id, begun["time"], tags, begun["name"]).info.run_id
+        name = begun["name"][:NAME_LENGTH]
+        return store.create_run(experiment.experiment_id, begun["time"], tags, name).info.run_id
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error

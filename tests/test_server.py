@@ -53,8 +53,8 @@ def anna(server: TeamServer, monkeypatch: pytest.MonkeyPatch) -> TeamServer:
     return server
 
 
-def started(uri: str):
-    return tracking.run("generators", "a run", tags={"method": "vae"}, params={"steps": 3}, tracking_uri=uri)
+def started(uri: str, name: str = "a run"):
+    return tracking.run("generators", name, tags={"method": "vae"}, params={"steps": 3}, tracking_uri=uri)
 
 
 def say(run: tracking.Run, first: int, last: int) -> list[tuple[int, float, int]]:
@@ -87,11 +87,13 @@ def test_strangers_are_turned_away(server: TeamServer) -> None:
 
 
 def test_a_run_goes_through_it_with_its_artifacts(anna: TeamServer) -> None:
-    with started(anna.uri) as run:
+    """Whose name is longer than PostgreSQL's column for it."""
+    with started(anna.uri, 300 * "x") as run:
         expected = say(run, 0, 10)
         run.text("seen by the team", "note.txt")
     assert history(anna.uri, run.id) == expected
-    assert tracking.get_run(run.id, anna.uri)["status"] == "FINISHED"
+    row = tracking.get_run(run.id, anna.uri)
+    assert (row["status"], row["name"]) == ("FINISHED", 250 * "x")
     with tracking.fetched(run.id, "note.txt", anna.uri) as path:
         assert path.read_text() == "seen by the team"
     assert tracking.client(anna.uri).get_run(run.id).info.artifact_uri.startswith("mlflow-artifacts:/")

@@ -33,9 +33,9 @@ GAIN_HEADINGS = (
     "n_real", "method", "n", "accuracy, %", "gain, points", "gain by bootstrap-t, points", "real images worth",
 )  # fmt: skip
 SCALE = "affine"
-LINEAR = 3.0
-"""points; an axis up to these is linear"""
 """The control beside which each generator's gains are drawn."""
+LINEAR = 3.0
+"""Points up to which an axis is linear throughout."""
 IQM_HEADINGS = ("method", "n", "sizes", "IQM of the gain, points")
 
 

@@ -59,8 +59,7 @@ def tune(plan: Plan, answer: Answer) -> None:
             say = partial(_say, answer, run, plan, storage)
             _search(plan, parent, storage, workers, partial(say, False))
             _conclude(plan, storage, parent, run)
-            print(*say(True), sep="\n")
-            print(f"page: {page_of(parent, plan.tracking_uri)}")
+            print(*say(True), f"page: {page_of(parent, plan.tracking_uri)}", sep="\n")
 
 
 def _say(answer: Answer, run: Run, plan: Plan, storage: BaseStorage, is_over: bool) -> list[str]:

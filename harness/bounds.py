@@ -11,7 +11,7 @@ import dataclasses
 import math
 import operator
 import os
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -105,6 +105,8 @@ Imbalance = Annotated[float, Within(float, 1, most=1e6)]
 ImageSize = Annotated[int, Within(int, 8, most=4096, step=4)]
 Seconds = Annotated[float, Within(float, above=0, most=1_000_000)]
 Processes = Annotated[int, Within(int, 1, most=4096)]
+Moves = Literal["rotate", "reflect"]
+"""Of an image: rotated, scaled and shifted, or, every second one, reflected, and shifted."""
 
 
 def of(hint: Any) -> Within | Short | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.bounds import Count, Folds, ImageSize, Imbalance, Name, Natural, Seconds, Width
+from harness.bounds import Count, Folds, ImageSize, Imbalance, Moves, Name, Natural, Seconds, Width
 
 if TYPE_CHECKING:
     from harness.data.datasets import Dataset
@@ -21,6 +21,9 @@ class Data:
     image_size: ImageSize | None = None
     """height and width, a multiple of 4, to which a folder's images are resized and cropped; by default
     as their own shorter side is, 32 at most"""
+    moves: Moves | None = None
+    """the small moves of augmented images: rotate, scale and shift, for what has a side; or reflect and shift, by
+    default for images in colour and of fashion-mnist"""
     data_root: str | None = None
     """folder of the data files; by default the environment's HARNESS_DATA_ROOT"""
     imbalance: Imbalance | None = None
@@ -35,7 +38,7 @@ class Data:
         """What runs call the data set; of a folder the training images are read."""
         from harness.data import datasets
 
-        return datasets.title(datasets.name_of(self.dataset, self.image_size), self.imbalance)
+        return datasets.title(datasets.name_of(self.dataset, self.image_size), self.imbalance, self.moves)
 
 
 @dataclass(frozen=True)
@@ -107,4 +110,6 @@ def load_dataset(common: Common, n_real: int | None, seed: int) -> Dataset:
     from harness.data import datasets
 
     with_test, data = getattr(common, "test", True), (common.dataset, common.data_root)
-    return datasets.load(*data, n_real, seed, with_test, common.image_size, common.folds, common.imbalance)
+    return datasets.load(
+        *data, n_real, seed, with_test, common.image_size, common.folds, common.imbalance, common.moves
+    )

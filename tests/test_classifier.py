@@ -110,7 +110,7 @@ def test_soft_labels_are_the_teachers_of_synthetic_images_alone() -> None:
 def test_class_weights_make_rare_classes_count_as_much_as_frequent_ones() -> None:
     real = DIGITS.real[torch.cat([(DIGITS.real.labels == label).nonzero()[: 3 * label + 2, 0] for label in range(10)])]
     config = classifier.Config(class_weights=True)
-    (model,) = classifier.Classifiers(config, real, 10, seed=0)
+    (model,) = classifier.Classifiers(config, real, DIGITS.image_shape, seed=0)
     model.prepare(None)
     batch = classifier.batches_of(config, real, None, 0)[0]
     each = F.cross_entropy(model(batch.images), batch.labels, reduction="none")
@@ -121,7 +121,7 @@ def test_class_weights_make_rare_classes_count_as_much_as_frequent_ones() -> Non
 
 def test_initialisations_are_trained_as_each_would_be_alone() -> None:
     config = classifier.Config(steps=4, initialisations=3)
-    together = classifier.Classifiers(config, DIGITS.real, 10, seed=5)
+    together = classifier.Classifiers(config, DIGITS.real, DIGITS.image_shape, seed=5)
     alone = [classifier.build_classifier(config, DIGITS.image_shape, 5, number) for number in range(3)]
     for model in (together, *alone):
         model.prepare(None)
@@ -165,29 +165,29 @@ def test_another_length_or_width_is_another_judge() -> None:
 
 
 def test_moves_are_of_the_image_and_its_step() -> None:
-    """Each image has its own, in colour a reflection of half of them; an edge of one colour stays without a seam."""
+    """Each image has its own, of things a reflection of half of them; an edge of one colour stays without a seam."""
     draws = Draws(0, "train", 3, 400, slice(0, 400), torch.device("cpu"))
     ramp = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
-    unit, of_grey = (draws.uniform("moves", moves.num_numbers(channels)) for channels in (3, 1))
-    found = moves.move_images(ramp, unit)
+    unit, turns = (draws.uniform("moves", moves.num_numbers(kind)) for kind in ("reflect", "rotate"))
+    found = moves.move_images(ramp, unit, "reflect")
     rising = (found[..., -1] > found[..., 0]).float().mean((1, 2))
     assert rising.mean() == pytest.approx(0.5, abs=0.1)
     assert {*found[0, 0, 0].tolist()} <= {*ramp[0, 0, 0].tolist()}  # whole pixels
-    assert (moves.move_images(ramp[:, :1], of_grey)[..., -1] > 0).all()
-    assert torch.equal(moves.move_images(ramp[100:200], unit[100:200]), found[100:200])
+    assert (moves.move_images(ramp, turns, "rotate")[..., -1] > 0).all()
+    assert torch.equal(moves.move_images(ramp[100:200], unit[100:200], "reflect"), found[100:200])
     white = torch.ones(400, 3, 16, 16)
-    assert torch.allclose(moves.move_images(white, unit), white)
-    for images, numbers in ((ramp, unit), (ramp[:, :1], of_grey)):
-        assert torch.allclose(moves.move_images(images, torch.full_like(numbers, 0.5)), images, atol=1e-6)
+    for kind, numbers in (("reflect", unit), ("rotate", turns)):
+        assert torch.allclose(moves.move_images(white, numbers, kind), white)
+        assert torch.allclose(moves.move_images(ramp, torch.full_like(numbers, 0.5), kind), ramp, atol=1e-6)
 
 
 def test_who_was_trained_on_reflections_tells_by_both() -> None:
-    config, images = classifier.Config(width=8, augment=True), torch.rand(4, 3, 8, 8)
-    model = classifier.build_classifier(config, ImageShape(3, 8, 8, 5), seed=0).eval()
+    config, images = classifier.Config(width=8, augment=True), torch.rand(4, 1, 8, 8)
+    model = classifier.build_classifier(config, ImageShape(1, 8, 8, 5, "reflect"), seed=0).eval()
     assert torch.allclose(model.judged(images), model.judged(images.flip(3)), atol=1e-6)
     assert not torch.allclose(model(images), model(images.flip(3)), atol=1e-6)
-    grey = classifier.build_classifier(config, ImageShape(1, 8, 8, 5), seed=0).eval()
-    assert torch.equal(grey.judged(images[:, :1]), grey(images[:, :1]))
+    turned = classifier.build_classifier(config, ImageShape(1, 8, 8, 5), seed=0).eval()
+    assert torch.equal(turned.judged(images), turned(images))
 
 
 def test_a_residual_networks_norms_may_be_over_the_batch_and_its_labels_smooth() -> None:

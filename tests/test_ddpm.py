@@ -189,7 +189,7 @@ def test_a_conditioned_network_is_told_its_images_moves_and_samples_as_if_there_
     assert (told != 0).float().mean(0).tolist() == pytest.approx([ddpm.MOVED_SHARE] * 4, abs=0.05)
     still = (told == 0).all(1)
     torch.testing.assert_close(images[still], batch.images[still], atol=1e-5, rtol=0)
-    torch.testing.assert_close(images, moves.move_images(batch.images, (told + 1) / 2))
+    torch.testing.assert_close(images, moves.move_images(batch.images, (told + 1) / 2, "rotate"))
     assert not torch.allclose(images[~still], batch.images[~still], atol=0.1)
 
     x, t, labels = batch.images[:2], torch.tensor([3, 8]), torch.tensor([1, 2])

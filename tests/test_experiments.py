@@ -1,5 +1,6 @@
 """The command line as a user types it, in real processes, on the embedded digits."""
 
+import dataclasses
 import json
 import math
 import re
@@ -22,11 +23,12 @@ from servers import installed
 
 from analysis import accuracy_table, runs
 from harness import tracking
-from harness.data import datasets
+from harness.data import datasets, moves
 from harness.errors import InputError
-from harness.methods import gan
-from harness.runs import generators, identities
-from harness.settings import Single
+from harness.evaluation import classifier
+from harness.methods import ddpm, gan, vae
+from harness.runs import classifiers, generators, identities
+from harness.settings import Single, load_dataset
 from harness.tracking import stores
 
 SMALL = ("--n-real", "200", "--num-synthetic", "300", "--batch-size", "32")
@@ -323,6 +325,32 @@ def test_what_no_comparison_has_is_refused_in_a_line(forked: Launch, flags: tupl
     done = forked("compare.py", "--name", "refused", *flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.usefixtures("vae_run")
+def test_a_data_sets_moves_are_those_of_all_that_is_trained_on_it(
+    place: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    seen, move_images = [], moves.move_images
+    monkeypatch.setattr(moves, "move_images", lambda *how: seen.append(how[2]) or move_images(*how))
+    settings = Single(n_real=200, num_synthetic=30, tracking_uri=uri, cas_steps=5, moves="reflect")
+    accelerator, dataset = Accelerator(cpu=True), load_dataset(settings, 200, 0)
+    for name, config in {
+        "ddpm": ddpm.Config(augment="conditioned"),
+        "gan": gan.Config(augment="diff"),
+        "vae": vae.Config(augment="moved"),
+    }.items():
+        arm = generators.run_generator(name, dataclasses.replace(config, steps=2, batch_size=16), settings)
+        assert len(seen) >= 2
+        assert {*seen} == {"reflect"}, name
+        seen.clear()
+    config = classifier.Config(steps=2, augment=True)
+    classifiers.select_samples("filtered", arm, config, settings, dataset, accelerator)
+    assert seen == ["reflect"] * 2
+    run, _ = classifiers.run_classifier(arm, config, settings, dataset)
+    assert seen == ["reflect"] * 4
+    assert tracking.get_run(run, uri)["params.moves"] == "reflect"
 
 
 @pytest.mark.usefixtures("vae_run")

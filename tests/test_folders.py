@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
 from harness.methods import vae
 from harness.runs import exported, identities, pictures, records
+from harness.runs.arms import Arm
 from harness.settings import Single
 from harness.studies.trials import Plan
 
@@ -40,7 +42,7 @@ def make(path: Path, counts: dict[str, int] = COUNTS, colour: bool = True, first
     return path
 
 
-def load(path: Path, **how: int | bool) -> Dataset:
+def load(path: Path, **how: Any) -> Dataset:
     return datasets.load(f"folder:{path}", **{"image_size": 8, **how})  # type: ignore[arg-type]
 
 
@@ -253,8 +255,8 @@ def test_what_is_chosen_for_a_folder_is_said(animals: Path, capsys: pytest.Captu
     records.print_notes(dataset, identities.with_final_steps(vae.Config(), dataset))
     moves, training = capsys.readouterr().err.splitlines()
     assert moves == (
-        "note: small moves reflect and shift these images; classifiers are residual networks, 24 channels wide "
-        "(--classifier.width)"
+        "note: small moves reflect and shift these images (--moves); classifiers are residual networks, "
+        "24 channels wide (--classifier.width)"
     )
     assert re.fullmatch(r"note: the generator trains [\d,]+ steps of 64 images, \d+ times through .*", training)
     records.print_notes(datasets.load("digits"), vae.Config())
@@ -370,6 +372,31 @@ def test_figures_are_not_shared_where_other_images_gave_them_but_weights_are(tmp
     )
     assert first != second
     assert identities.training_identity(first) == identities.training_identity(second)
+
+
+def test_the_moves_that_images_have_unless_others_are_asked_for(tmp_path: Path) -> None:
+    """Who asks for others has another data set in tables, other generators and, in colour, another judge."""
+    colour, grey = (load(make(tmp_path / str(of), {"a": 60, "b": 60}, colour=of)) for of in (True, False))
+    assert (colour.moves, grey.moves) == ("reflect", "rotate")
+    fashion = dataclasses.replace(grey, name="fashion-mnist")
+    assert (fashion.moves, fashion.title) == ("reflect", "fashion-mnist")
+    turned = load(tmp_path / "True", asked_moves="rotate")
+    assert turned.moves == turned.image_shape.moves == "rotate"
+    asked = Single(dataset=f"folder:{tmp_path}/True", image_size=8, moves="rotate")
+    assert turned.title == asked.data_name == f"{colour.name}-rotate"
+    accelerator, moved, augmented = Accelerator(cpu=True), vae.Config(augment="moved"), classifier.Config(augment=True)
+    one, other = (
+        identities.training_identity(identities.generator_identity("vae", moved, Single(), dataset, accelerator))
+        for dataset in (colour, turned)
+    )
+    assert {**one, "moves": "rotate"} == other
+    keys = [judging.judge_key(dataset, judging.judge_config(dataset)) for dataset in (colour, turned)]
+    assert keys[0] != keys[1]
+    cells = [
+        identities.classifier_identity(Arm("none", None), augmented, Single(), dataset, accelerator)
+        for dataset in (colour, turned)
+    ]
+    assert cells[0] != cells[1]
 
 
 # --- Few and unequal classes -----------------------------------------------------------------------------

@@ -222,12 +222,13 @@ def test_a_critic_sees_real_and_generated_images_under_moves_and_gives_gradients
     batch = Batches((DIGITS.real, 8), seed=0)[0]
     model._critic_loss(batch)
     unit = batch.draws.uniform("critic/real moves", 4)
-    torch.testing.assert_close(seen[0][:8], moves.move_images(batch.images, unit))
+    torch.testing.assert_close(seen[0][:8], moves.move_images(batch.images, unit, "rotate"))
     assert not torch.allclose(seen[0][:8], batch.images, atol=0.1)
     loss, _ = model._generator_loss(batch)
     loss.backward()
     fake = model.G(batch.draws.normal("generator/z", model.config.latent_size), batch.labels)
-    torch.testing.assert_close(seen[-1], moves.move_images(fake, batch.draws.uniform("generator/moves", 4)).detach())
+    moved = moves.move_images(fake, batch.draws.uniform("generator/moves", 4), "rotate")
+    torch.testing.assert_close(seen[-1], moved.detach())
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.G.parameters())
     # Samples are not moved.
     torch.testing.assert_close(

@@ -33,7 +33,9 @@ from processes import environment
 
 from experiments import generate
 from harness import tracking
+from harness.data.images import ImageShape
 from harness.errors import InputError
+from harness.methods import ddpm
 from harness.runs import exported
 from harness.tracking import inputs, local, models, registry
 
@@ -68,6 +70,17 @@ def champion(runs: list[str], uri: str, place: Path) -> Any:
     assert len(runs) == 2
     with contextlib.chdir(place), inputs.fetched_model("models:/vae@champion", uri) as folder:
         return exported.restore_generator(folder)
+
+
+def test_a_model_of_an_earlier_version_has_the_moves_of_its_colours(tmp_path: Path) -> None:
+    shape = ImageShape(3, 8, 8, 10, "reflect")
+    told = ddpm.DDPM(ddpm.Config(num_steps=10, hidden_channels=8, augment="conditioned"), shape)
+    exported.export_generator(tmp_path, "ddpm", told, shape, list("0123456789"))
+    assert exported.restore_generator(tmp_path).shape == shape
+    described = json.loads((tmp_path / "generator.json").read_text())
+    del described["shape"]["moves"]
+    (tmp_path / "generator.json").write_text(json.dumps(described))
+    assert exported.restore_generator(tmp_path).shape == shape
 
 
 def drawn(model: Any, labels: list[int], seed: int) -> np.ndarray:

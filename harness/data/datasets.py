@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.bounds import Moves
 from harness.data import published
 from harness.data.folders import Folder, Pixels
 from harness.data.images import Images, ImageShape, Source
+from harness.data.moves import usual_moves
 from harness.data.pixels import Seen
 from harness.data.splits import TEST_SHARE, long_tail, split_order, stratified_order
 from harness.errors import InputError
@@ -43,10 +45,17 @@ class Dataset:
     """what a user must know of the images, a sentence each: files that were not read, images that are there twice"""
     imbalance: float | None = None
     """how many times as many of `real` are of the first class as of the last one, where that was asked for"""
+    asked_moves: Moves | None = None
+    """the small moves of its images, where they were asked for"""
 
     @property
     def title(self) -> str:
-        return title(self.name, self.imbalance)
+        return title(self.name, self.imbalance, self.asked_moves)
+
+    @property
+    def moves(self) -> Moves:
+        """The small moves of its images: as asked, or what is usual for things (in colour or known) and for others."""
+        return self.asked_moves or ("reflect" if self.name in published.THINGS else usual_moves(self.train.shape[0]))
 
     @property
     def num_classes(self) -> int:
@@ -54,7 +63,12 @@ class Dataset:
 
     @property
     def image_shape(self) -> ImageShape:
-        return ImageShape(*self.train.shape, self.num_classes)
+        return ImageShape(*self.train.shape, self.num_classes, self.moves)
+
+    @property
+    def unusual_moves(self) -> dict[str, str]:
+        """The small moves where the images' colours do not say them: what identities have beside the images."""
+        return {"moves": self.moves} if self.moves != usual_moves(self.train.shape[0]) else {}
 
     @property
     def contents(self) -> list[str]:
@@ -71,6 +85,7 @@ def load(
     image_size: int | None = None,
     folds: int | None = None,
     imbalance: float | None = None,
+    asked_moves: Moves | None = None,
 ) -> Dataset:
     """Read a data set and split it, stratified by class.
 
@@ -93,7 +108,7 @@ def load(
     Raises InputError for an unknown name, missing or damaged files, and an `n_real` that cannot be had.
     """
     if folds:
-        whole = load(name, root, n_real, seed // folds, False, image_size, imbalance=imbalance)
+        whole = load(name, root, n_real, seed // folds, False, image_size, imbalance=imbalance, asked_moves=asked_moves)
         return _fold(whole, folds, seed % folds)
     if image_size is not None and not name.startswith(FOLDER):
         raise InputError(f"--image-size is for folder:PATH; the images of {name} have a size of their own")
@@ -128,12 +143,14 @@ def load(
         test=source.test if with_test else source.test[:0],
         notes=source.notes,
         imbalance=imbalance,
+        asked_moves=asked_moves,
     )
 
 
-def title(name: str, imbalance: float | None) -> str:
-    """What tables call a data set: its name, and the imbalance of its classes where one was asked for."""
-    return name if imbalance is None else f"{name}-imbalance-{imbalance:g}"
+def title(name: str, imbalance: float | None, asked_moves: Moves | None) -> str:
+    """What tables call a data set: its name, the imbalance of its classes and its moves where they were asked for."""
+    imbalanced = "" if imbalance is None else f"-imbalance-{imbalance:g}"
+    return name + imbalanced + (f"-{asked_moves}" if asked_moves else "")
 
 
 def _fold(dataset: Dataset, folds: int, number: int) -> Dataset:

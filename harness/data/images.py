@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.bounds import Moves
+
 MOST_BYTES = 4 * 2**30
 """Of a sample set's images, unpacked: a million of 32 x 32 pixels in colour are 3 GB."""
 
@@ -71,12 +73,14 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What a method must know of the data: image size and number of classes."""
+    """What a method must know of the data: image size, number of classes, and by what moves there may be more."""
 
     channels: int
     height: int
     width: int
     num_classes: int
+    moves: Moves = "rotate"
+    """the small moves that keep what such an image shows"""
 
 
 @dataclass(frozen=True)

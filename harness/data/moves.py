@@ -6,33 +6,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.bounds import Moves
+
 MAX_ROTATION_DEGREES = 12.0
 MAX_SCALE = 0.12
 MAX_SHIFT = 0.08  # of the image's side
 CROP = 16  # as a part of the image's side: 2 pixels of 32
 
 
-def move_images(images: Tensor, unit: Tensor) -> Tensor:
-    """Each image, float [n, C, H, W], under a move of its own, by `unit`, U[0, 1) [n, num_numbers(C)]; 0.5 moves none.
+def move_images(images: Tensor, unit: Tensor, kind: Moves) -> Tensor:
+    """Each image, float [n, C, H, W], under a move of its own, by `unit`, U[0, 1) [n, num_numbers(kind)]; 0.5 is none.
 
-    Images in colour are things and scenes: half of them are reflected, and shifted by up to a CROPth of their side, as
-    is usual for CIFAR-10. Grey ones may be digits, which have a side: these are rotated, scaled and shifted.
+    Things and scenes are reflected, and shifted by up to a CROPth of their side, as is usual for CIFAR-10. Digits have
+    a side: they are rotated, scaled and shifted.
     """
-    if reflects(images.shape[1]):
+    if kind == "reflect":
         return _cropped(images, unit)
     return F.grid_sample(
         images, affine_grids(unit.to(images.dtype), images), padding_mode="border", align_corners=False
     )
 
 
-def num_numbers(channels: int) -> int:
+def num_numbers(kind: Moves) -> int:
     """How many random numbers a move takes."""
-    return 3 if reflects(channels) else 4
+    return 3 if kind == "reflect" else 4
 
 
-def reflects(channels: int) -> bool:
-    """Whether images are taken to be of things without a side: those in colour."""
-    return channels > 1
+def usual_moves(channels: int) -> Moves:
+    """The moves of images of which nothing else is known: grey ones may be digits."""
+    return "reflect" if channels > 1 else "rotate"
 
 
 def affine_grids(unit: Tensor, images: Tensor) -> Tensor:

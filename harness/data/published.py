@@ -34,6 +34,8 @@ PACKAGED = Path("/usr/share/datasets")
 """Where Debian's packages put data sets: dataset-fashion-mnist four gzipped files in fashion-mnist/."""
 IDX_DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 DATASETS = ("digits", *IDX_DATASETS)
+THINGS = ("fashion-mnist",)
+"""Those whose grey images have no side: a reflected shoe is a shoe."""
 NAMES = {
     "fashion-mnist": (
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from harness.bounds import Count, Positive, Share, Units, Width
-from harness.data import moves
+from harness.bounds import Count, Moves, Positive, Share, Units, Width
 from harness.data.images import Images, ImageShape, to_float
 from harness.errors import InputError
 from harness.seeding import initial_weights
@@ -84,6 +83,7 @@ class Classifier(nn.Module):
         self.config = config = with_size(config, shape)
         self.body, outputs = _residual(config, shape) if config.width else _plain(config, shape)
         self.output = nn.Linear(outputs, shape.num_classes)
+        self.is_of_reflections = config.augment and shape.moves == "reflect"
         self.register_buffer("class_weights", None, persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
@@ -96,8 +96,7 @@ class Classifier(nn.Module):
     def judged(self, images: Tensor) -> Tensor:
         """The logits by which a class is told: with those of the reflections, where it was trained on both."""
         logits = self(images)
-        reflects = self.config.augment and moves.reflects(images.shape[1])
-        return logits + self(images.flip(3)) if reflects else logits
+        return logits + self(images.flip(3)) if self.is_of_reflections else logits
 
     def prepare(self, accelerator: Accelerator | None) -> None:
         """Make the optimizer and the wrapped network; without an accelerator, for this process alone.
@@ -215,7 +214,12 @@ def _norm(channels: int, of_batch: bool) -> nn.Module:
 
 
 def batches_of(
-    config: Config, real: Images, synthetic: Images | None, seed: int, accelerator: Accelerator | None = None
+    config: Config,
+    real: Images,
+    synthetic: Images | None,
+    seed: int,
+    accelerator: Accelerator | None = None,
+    moves: Moves = "rotate",
 ) -> Batches:
     """The batches of a training on real images and, where there are any, synthetic ones, as `config` mixes them."""
     share = config.synthetic_share
@@ -231,7 +235,8 @@ def batches_of(
             sources.append((synthetic, round(size * share / (1 - share))))
         else:
             sources = [(real, size - round(share * size)), (synthetic, round(share * size))]
-    return Batches(*sources, seed=seed, accelerator=accelerator, replacement=replacement, moved=config.augment)
+    moved = moves if config.augment else None
+    return Batches(*sources, seed=seed, accelerator=accelerator, replacement=replacement, moved=moved)
 
 
 def build_classifier(config: Config, shape: ImageShape, seed: int, initialisation: int = 0) -> Classifier:
@@ -243,14 +248,15 @@ def build_classifier(config: Config, shape: ImageShape, seed: int, initialisatio
 class Classifiers(nn.Module):
     """`config.initialisations` classifiers, trained side by side on the same batches of `real` images and others."""
 
-    def __init__(self, config: Config, real: Images, num_classes: int, seed: int) -> None:
+    def __init__(self, config: Config, real: Images, shape: ImageShape, seed: int) -> None:
         super().__init__()
-        shape, counts = ImageShape(*real.shape, num_classes), torch.bincount(real.labels, minlength=num_classes)
+        counts = torch.bincount(real.labels, minlength=shape.num_classes)
         numbers = range(config.initialisations)
         self.members = nn.ModuleList([build_classifier(config, shape, seed, number) for number in numbers])
         self.config = next(iter(self)).config
+        weights = counts.sum() / (shape.num_classes * counts.clamp(min=1))
         for member in self:
-            member.class_weights = counts.sum() / (num_classes * counts.clamp(min=1)) if config.class_weights else None
+            member.class_weights = weights if config.class_weights else None
 
     def __iter__(self) -> Iterator[Classifier]:
         return (cast(Classifier, member) for member in self.members)

@@ -59,7 +59,8 @@ def judge_config(dataset: Dataset, steps: int | None = None, width: int | None =
 
 def judge_key(dataset: Dataset, config: classifier.Config) -> str:
     """What a judge is of, 16 hexadecimal digits: equal ones may judge for one another."""
-    parts = f"{dataset.train.digest}{config}{numerics.VERSION}"
+    moves = "".join(dataset.unusual_moves.values()) if config.augment else ""
+    parts = f"{dataset.train.digest}{config}{numerics.VERSION}{moves}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -70,7 +71,7 @@ def train_judge(dataset: Dataset, config: classifier.Config, seed: int = JUDGE_S
     """
     model = classifier.build_classifier(config, dataset.image_shape, seed)
     model.prepare(None)
-    batches = classifier.batches_of(config, dataset.train, None, seed)
+    batches = classifier.batches_of(config, dataset.train, None, seed, moves=dataset.moves)
     for _ in with_progress_bar(train(model, batches, config.steps), "judge", config.steps, batches.size):
         pass
     return model.eval()

@@ -49,7 +49,7 @@ def train_on(
     """A classifier that has seen one set alone, for `config.steps` steps; ready to predict."""
     model = classifier.build_classifier(config, shape, seed)
     model.prepare(accelerator)
-    batches = classifier.batches_of(config, images, None, seed, accelerator)
+    batches = classifier.batches_of(config, images, None, seed, accelerator, shape.moves)
     training = train(model, batches, config.steps)
     for _ in with_progress_bar(training, "classifier", config.steps, batches.size, accelerator.is_main_process):
         pass

@@ -242,7 +242,7 @@ class UNet(nn.Module):
 
     Most of the work is at half and a quarter of the image's size: at full size a convolution costs four
     times as much and a digit gains nothing from it. The label `num_classes` means "hidden". `moved` are the
-    numbers in -1 … 1, [n, moves.num_numbers(C)], by which x_0 was moved; without them it was not.
+    numbers in -1 … 1, [n, moves.num_numbers(shape.moves)], by which x_0 was moved; without them it was not.
     """
 
     time_table: Tensor
@@ -270,7 +270,7 @@ class UNet(nn.Module):
         self.fine_up = nn.ModuleList(Block(2 * width, width, embedding) for _ in range(1))
         self.exit = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * shape.channels, 3, padding=1))
         if is_told_moves:
-            self.moves = nn.Linear(moves.num_numbers(shape.channels), embedding, bias=False)
+            self.moves = nn.Linear(moves.num_numbers(shape.moves), embedding, bias=False)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor, moved: Tensor | None = None) -> Tensor:
         c_in, c_skip, c_out = (scale[t].view(-1, 1, 1, 1) for scale in (self.c_in, self.c_skip, self.c_out))
@@ -361,10 +361,10 @@ class DDPM(nn.Module):
 
     def _moved(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The images under a few moves, and by what, in -1 … 1."""
-        number = moves.num_numbers(self.shape.channels)
+        number = moves.num_numbers(self.shape.moves)
         unit = batch.draws.uniform("moves", number)
         unit = unit.where(batch.draws.uniform("moved", number) < MOVED_SHARE, 0.5)
-        return moves.move_images(batch.images, unit), [2 * unit - 1]
+        return moves.move_images(batch.images, unit, self.shape.moves), [2 * unit - 1]
 
     def learning_rate(self, step: int) -> float:
         """In parts of its peak: a short linear rise, then half a cosine down to 0 at `steps`."""

@@ -250,7 +250,7 @@ class GAN(nn.Module):
         """What the critic sees of images: with `augment="diff"` each under a fresh move."""
         if self.config.augment != "diff":
             return images
-        return moves.move_images(images, draws.uniform(name, moves.num_numbers(self.shape.channels)))
+        return moves.move_images(images, draws.uniform(name, moves.num_numbers(self.shape.moves)), self.shape.moves)
 
     def sample(self, labels: Tensor, draws: Draws) -> Tensor:
         """Images [n, C, H, W] in [-1, 1]; z is drawn a little narrower (Brock 2019, arXiv:1809.11096, section 3.1)."""

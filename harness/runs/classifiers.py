@@ -81,7 +81,7 @@ def run_classifier(
                 f"{dataset.num_classes}; give a generator's run on {dataset.name}"
             )
     cell = identities.classifier_identity(arm, config, settings, dataset, accelerator)
-    model = classifier.Classifiers(config, dataset.real, dataset.num_classes, settings.seed)
+    model = classifier.Classifiers(config, dataset.real, dataset.image_shape, settings.seed)
     title = f"{arm.title} {setting}".strip()
     with tracking.run(
         experiment,
@@ -110,7 +110,7 @@ def run_classifier(
         model.prepare(accelerator)
         if config.soft_labels and arm.samples is not None:
             known |= _find_teacher(model, config, settings, dataset, accelerator)
-        batches = classifier.batches_of(config, dataset.real, arm.samples, settings.seed, accelerator)
+        batches = classifier.batches_of(config, dataset.real, arm.samples, settings.seed, accelerator, dataset.moves)
         progress = Progress(model, accelerator)
         for _ in train_resumably(progress, batches, config.steps, config.steps, run):
             pass

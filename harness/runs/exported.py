@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import bounds, methods
-from harness.bounds import ImageSize, Within
+from harness.bounds import ImageSize, Moves, Within
 from harness.data.images import ImageShape
+from harness.data.moves import usual_moves
 from harness.errors import InputError
 from harness.evaluation.judging import save_weights
 from harness.training import sampling
@@ -27,6 +28,7 @@ class Allowed:
     height: ImageSize
     width: ImageSize
     num_classes: Annotated[int, Within(int, 2, most=100_000)]
+    moves: Moves = "rotate"
 
 
 def export_generator(folder: Path, method: str, model: Any, shape: ImageShape, classes: Sequence[str]) -> None:
@@ -47,6 +49,8 @@ def restore_generator(folder: Path) -> Any:
     described = json.loads((folder / "generator.json").read_text())
     method = methods.find(described["method"])
     try:
+        if "moves" not in described["shape"]:  # an earlier version's, whose moves were by the colours alone
+            described["shape"]["moves"] = usual_moves(described["shape"]["channels"])
         config, shape = method.Config(**described["config"]), ImageShape(**described["shape"])
         bounds.check_fields(config, f"the {described['method']}'s ")
         bounds.check_fields(Allowed(**described["shape"]), "its image's ")

@@ -73,7 +73,7 @@ def run_generator(
         seed=settings.seed,
         accelerator=accelerator,
         accumulate=settings.accumulate,
-        moved=config.augment == "moved",
+        moved=shape.moves if config.augment == "moved" else None,
     )
     arm = methods.arm_name(method, config)
     judging = Judging(dataset, settings, accelerator)

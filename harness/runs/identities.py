@@ -42,6 +42,7 @@ def generator_identity(
         "method": method,
         **dataclasses.asdict(config),
         "data_digest": dataset.real.digest,
+        **dataset.unusual_moves,
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "precision": accelerator.mixed_precision,
@@ -84,6 +85,7 @@ def classifier_identity(
         *scoring_identity(settings),
         *([arm.variant] if arm.variant else []),
         *dataset.contents,
+        *dataset.unusual_moves.values(),
     )
 
 

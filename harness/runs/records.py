@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import numerics
-from harness.data import moves, published
+from harness.data import published
 from harness.data.datasets import Dataset
 from harness.evaluation import classifier
 from harness.runs import judges
@@ -33,9 +33,9 @@ def print_notes(dataset: Dataset, training: Any = None) -> None:
 
 def _choices(dataset: Dataset, training: Any) -> Iterator[str]:
     width = classifier.with_size(classifier.Config(), dataset.image_shape).width
-    shift = "reflect and shift" if moves.reflects(dataset.train.shape[0]) else "rotate, scale and shift"
+    shift = "reflect and shift" if dataset.moves == "reflect" else "rotate, scale and shift"
     network = f"residual networks, {width} channels wide" if width else "of two convolutions"
-    yield f"small moves {shift} these images; classifiers are {network} (--classifier.width)"
+    yield f"small moves {shift} these images (--moves); classifiers are {network} (--classifier.width)"
     if training:
         passes = training.steps * training.batch_size / len(dataset.real)
         yield (
@@ -65,6 +65,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
         "dataset": dataset.title,
         "classes": ", ".join(dataset.classes),
         "image_shape": "x".join(map(str, dataset.train.shape)),
+        "moves": dataset.moves,
         "n_real": len(dataset.real),
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,

@@ -104,7 +104,7 @@ def check(plan: Plan) -> dict[str, Any]:
     return {
         "method": plan.method,
         "objectives": list(plan.objectives),
-        "data": f"{dataset.name} {dataset.real.digest[:16]}",
+        "data": f"{dataset.title} {dataset.real.digest[:16]}",
         "n_real": len(dataset.real),
         "num_synthetic": plan.num_synthetic,
         "seeds_per_trial": plan.seeds_per_trial,

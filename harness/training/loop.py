@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from harness.bounds import Moves
 from harness.data import moves
 from harness.data.images import Images, to_float
 from harness.errors import InputError
@@ -58,7 +59,8 @@ class Batches:
 
     `sources` are sets with the number of images that each gives to every global batch. A set is passed
     over in a fresh random order per epoch; a batch may straddle two epochs. With a `replacement` each image
-    becomes, with its probability, one of that set with the same label. `moved` images are under fresh small moves.
+    becomes, with its probability, one of that set with the same label. `moved` images are under fresh small
+    moves, of this kind.
 
     Raises InputError for an empty set and for a global batch that the processes and the parts in which they
     accumulate it cannot share equally.
@@ -71,7 +73,7 @@ class Batches:
         accelerator: Accelerator | None = None,
         accumulate: int = 1,
         replacement: tuple[Images, float] | None = None,
-        moved: bool = False,
+        moved: Moves | None = None,
     ) -> None:
         rank, world_size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         self.size, self.accumulate = sum(count for _, count in sources), accumulate
@@ -86,7 +88,7 @@ class Batches:
         self.device = accelerator.device if accelerator else torch.device("cpu")
         self.sources = [(source.to(self.device), count) for source, count in sources if count]
         self.replacement = replacement and ByLabel(replacement[0].to(self.device), replacement[1])
-        self.moved = moved
+        self.moved: Moves | None = moved
         share = self.size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
 
@@ -107,7 +109,7 @@ class Batches:
             batch = self.replacement.replace_some(batch)
         whole = to_float(batch.images)
         if self.moved:
-            whole = moves.move_images(whole, draws.uniform("moves", moves.num_numbers(whole.shape[1])))
+            whole = moves.move_images(whole, draws.uniform("moves", moves.num_numbers(self.moved)), self.moved)
         return replace(batch, images=whole)
 
 

@@ -113,6 +113,15 @@ def test_the_floor_does_not_depend_on_the_samples(
     assert found["test/quality/fid"] > 3 * found_of_fresh["test/quality/fid"]
 
 
+def test_real_images_are_not_told_from_others_and_changed_ones_are(digits: Dataset, fresh: Images) -> None:
+    """400 images are told: chance has a standard deviation of 2.5 points."""
+    noisy = controls.make_control("noise", digits.real, 700, seed=0)
+    how = (digits.image_shape, 0, Accelerator(cpu=True))
+    assert quality.told_apart(fresh, digits.real, *how) == pytest.approx(0.5, abs=0.1)
+    assert quality.told_apart(noisy, fresh, *how) > 0.55  # 0.65 here: what tells them is little
+    assert quality.told_apart(dataclasses.replace(fresh, images=255 - fresh.images), digits.real, *how) > 0.95
+
+
 def test_a_collapsed_set_keeps_its_precision_and_loses_recall_coverage_and_diversity(
     judge: Classifier, digits: Dataset, found_of_fresh: dict[str, float]
 ) -> None:

@@ -211,7 +211,7 @@ def test_a_second_judge_sees_the_same_sample_sets(
     done = forked("second_judge.py", "--comparison", parent, "--judge-steps", "40", "--out", "second.csv")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(place / "second.csv")
-    assert table.groupby("figure")["arm"].apply(sorted).tolist() == [["ddpm", "gan", "vae"]] * 6
+    assert table.groupby("figure")["arm"].apply(sorted).tolist() == [["ddpm", "gan", "vae"]] * 8
     fid = table[table["figure"] == "fid"].set_index("run_id")
     for run, row in fid.iterrows():
         assert row["first"] == pytest.approx(
@@ -220,6 +220,9 @@ def test_a_second_judge_sees_the_same_sample_sets(
         assert row["second"] > 0
         assert row["second"] != row["first"]
     assert re.search(r"fid +\| +3 \| +-?[01]\.\d\d", done.stdout), done.stdout
+    told = table[table["figure"] == "told_apart"].set_index("arm")["second"]
+    assert (told > 0.9).all()  # after some steps of training
+    assert len(re.findall(r"(?:ddpm|gan|vae) +\| +(?:100|9\d)\.\d \| +[3-6]\d\.\d \|", done.stdout)) == 3, done.stdout
     refused = forked("second_judge.py", "--comparison", "0" * 32)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
 

@@ -6,6 +6,7 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 KID_SUBSETS, KID_SUBSET = 50, 1000
+TELLING_STEPS = 300
 MINIMUM = 10  # images in a reference, and in what is measured by it
 Enough = Annotated[int, Within(int, MINIMUM)]
 
@@ -128,6 +130,23 @@ def compare_to_reference(judge: Classifier, images: Images, reference: Images) -
         **({"diversity": float(spread.nan_to_num(0).min())} if len(spread) else {}),
         **({"sharpness": sharpness(images.images) / edges} if (edges := sharpness(reference.images)) else {}),
     }
+
+
+def told_apart(samples: Images, real: Images, shape: ImageShape, seed: int, accelerator: Accelerator) -> float:
+    """Share (0 … 1) of unseen images of which a classifier tells whether they are of one set or the other.
+
+    A classifier two-sample test (Lopez-Paz & Oquab 2017, arXiv:1610.06545, section 3): of as many images of each set
+    half are learned from and the others are told. Two sets of real images have 0.5.
+    """
+    number = min(len(samples), len(real)) // 2
+    two = [of.images.cpu()[stratified_order(of.labels, seed, "told apart")] for of in (samples, real)]
+    halves = [
+        Images(torch.cat([images[half] for images in two]), torch.arange(2).repeat_interleave(number))
+        for half in (slice(number), slice(number, 2 * number))
+    ]
+    config = classifier.Config(steps=TELLING_STEPS)
+    model = train_on(halves[0], dataclasses.replace(shape, num_classes=2), config, seed, accelerator)
+    return accuracy(model, halves[1], accelerator)
 
 
 def sharpness(images: Tensor, chunk: int = 2000) -> float:

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from harness.data import datasets, moves
-from harness.data.images import ImageShape
+from harness.data.images import ImageShape, to_float
 from harness.methods import ddpm
 from harness.seeding import Draws
 from harness.training.loop import Batches
@@ -178,6 +178,39 @@ def test_each_weight_is_of_one_optimizer(rate: float, number: int) -> None:
     assert len(model.optimizers) == number
     trained = [weight for each in model.optimizers for group in each.param_groups for weight in group["params"]]
     assert sorted(map(id, trained)) == sorted(map(id, model.net.parameters()))
+
+
+@pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ancestral"])
+def test_samples_may_begin_as_noisy_real_images_of_their_classes(sampler: Any) -> None:
+    """SDEdit (Meng 2022), Algorithm 1: noised at once to the first t, from which all steps are taken that are left."""
+    config = ddpm.Config(num_steps=40, hidden_channels=8, sampler=sampler, sampler_steps=3, guidance=0.0, start=0.6)
+    model = ddpm.DDPM(config, ImageShape(1, 8, 8, 10))
+    digits = datasets.load("digits", n_real=100).real
+    labels, draws = torch.arange(10).repeat(5), Draws(0, "sample", 0, 50, slice(0, 50), torch.device("cpu"))
+    from_noise = list(model.trajectory(labels, draws))
+    assert torch.equal(from_noise[0][1], draws.normal("x_T", 1, 8, 8))
+    model.begin_with(digits)
+    times, states = zip(*model.trajectory(labels, draws), strict=True)
+    signal = model.alpha_bar[times[0]]
+    angles = torch.atan((1 - model.alpha_bar).sqrt() / model.alpha_bar.sqrt())
+    assert float(angles[times[0]] / angles[-1]) == pytest.approx(0.6, abs=0.03)
+    assert len(times) == (times[0] + 2 if sampler == "ancestral" else 4)
+    begun = (states[0] - (1 - signal).sqrt() * draws.normal("x_T", 1, 8, 8)) / signal.sqrt()
+    for label in range(10):
+        real = to_float(digits[digits.labels == label].images)
+        apart = torch.cdist(begun[labels == label].flatten(1).float(), real.flatten(1))
+        assert apart.min(1).values.max() < 1e-4
+        assert apart.argmin(1).unique().numel() > 1  # not one of them alone
+
+    class Perfect(torch.nn.Module):
+        """Knows what noise was added."""
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            bar = model.alpha_bar[t].view(-1, 1, 1, 1)
+            return ((x - bar.sqrt() * begun) / (1 - bar).sqrt()).to(x.dtype)
+
+    model.ema = Perfect()
+    torch.testing.assert_close(model.sample(labels, draws), begun.float(), atol=1e-3, rtol=0)
 
 
 def test_a_conditioned_network_is_told_its_images_moves_and_samples_as_if_there_were_none() -> None:

@@ -319,6 +319,7 @@ def test_uses_settings_and_moved_generators_are_cells_of_one_comparison(forked: 
     ("flags", "message"),
     [
         (("--methods", "vae-conditioned"), "unknown arm 'vae-conditioned'; of vae there are vae, vae-moved"),
+        (("--methods", "gan-varied"), "unknown arm 'gan-varied'; of gan there are gan, gan-moved, gan-diff"),
         (("--more-classifiers", "augmented=True"), "--more-classifiers augmented=True: there is no 'augmented'"),
         (("--more-classifiers", "augment=yes"), "--more-classifiers augment=yes: 'yes' is none of True, False"),
         (("--more-classifiers", "width=-8"), "--more-classifiers width -8 must be"),
@@ -340,7 +341,7 @@ def test_a_data_sets_moves_are_those_of_all_that_is_trained_on_it(
     settings = Single(n_real=200, num_synthetic=30, tracking_uri=uri, cas_steps=5, moves="reflect")
     accelerator, dataset = Accelerator(cpu=True), load_dataset(settings, 200, 0)
     for name, config in {
-        "ddpm": ddpm.Config(augment="conditioned"),
+        "ddpm": ddpm.Config(augment="conditioned", start=0.5),
         "gan": gan.Config(augment="diff"),
         "vae": vae.Config(augment="moved"),
     }.items():

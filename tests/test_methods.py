@@ -199,7 +199,7 @@ def test_an_arm_is_no_method() -> None:
     """A study of vae-moved would train a VAE whose images are not moved."""
     with pytest.raises(InputError, match="unknown method 'vae-moved'"):
         methods.find("vae-moved")
-    assert methods.augmented(vae.Config(steps=7), "vae-moved") == vae.Config(steps=7, augment="moved")
+    assert methods.of_arm(vae.Config(steps=7), "vae-moved") == vae.Config(steps=7, augment="moved")
     assert methods.arm_name("vae", vae.Config(augment="moved")) == "vae-moved"
 
 
@@ -212,6 +212,12 @@ def test_the_saturating_generator_minimises_the_log_probability_of_being_found_o
         fake = model.G(batch.draws.normal("generator/z", model.config.latent_size), batch.labels)
         probability = model.D(fake, batch.labels).sigmoid()
         torch.testing.assert_close(model._generator_loss(batch)[0], expected(probability).mean())
+
+
+@pytest.mark.parametrize("arm", ["ddpm", "ddpm-moved", "ddpm-varied", "ddpm-conditioned-varied", "gan-diff"])
+def test_an_arm_is_called_after_its_configuration(arm: str) -> None:
+    method = arm.partition("-")[0]
+    assert methods.arm_name(method, methods.of_arm(methods.find(method).Config(), arm)) == arm
 
 
 def test_a_critic_sees_real_and_generated_images_under_moves_and_gives_gradients_through_them() -> None:

@@ -71,6 +71,21 @@ class Images:
             raise ValueError(f"{path.name} is no whole sample set: {error}") from error
 
 
+class ByLabel:
+    """A set of images from which those with a label are drawn."""
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.order = images.images, images.labels.argsort(stable=True)
+        self.counts = torch.bincount(images.labels)
+
+    def choose(self, labels: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """For each of `labels` [n] an image with it, by `unit`, U[0, 1) [n]; and whether there is one, bool [n]."""
+        known = labels.clamp(max=len(self.counts) - 1)
+        counts, ends = self.counts[known], self.counts.cumsum(0)[known]
+        place = ends - counts + (unit * counts).long().clamp(max=counts - 1)
+        return self.images[self.order[place.clamp(min=0)]], (counts > 0) & (known == labels)
+
+
 @dataclass(frozen=True)
 class ImageShape:
     """What a method must know of the data: image size, number of classes, and by what moves there may be more."""

@@ -27,7 +27,8 @@ class Method(Protocol):
     and beside it `Config`, whose fields carry the ranges that a study searches (`harness.spaces.searched`). Its
     `augment` is "none", or "moved" where the training images are under fresh small moves, or of the method's own.
 
-    It may also have `pictures()`: named pictures of itself, each as images [n, C, H, W] and columns a row.
+    It may also have `pictures()`: named pictures of itself, each as images [n, C, H, W] and columns a row; and
+    `begin_with(real)`, which is told the real images before any sample is drawn.
     """
 
     config: Any
@@ -55,21 +56,31 @@ class Method(Protocol):
         ...
 
 
+VARIED = "varied"
+"""What arms are called whose samples begin as real images; and where they do if nobody says."""
+VARIED_START = 0.5
+
+
 def arm_name(method: str, config: Any) -> str:
-    """What tables call a generator: its method, and how its training images were augmented."""
-    return method if config.augment == "none" else f"{method}-{config.augment}"
+    """What tables call a generator: its method, how its training images were augmented, what its samples begin as."""
+    varied = getattr(config, "start", 1) < 1
+    return "-".join([method, *([config.augment] * (config.augment != "none")), *([VARIED] * varied)])
 
 
-def augmented(config: Any, arm: str) -> Any:
+def of_arm(config: Any, arm: str) -> Any:
     """The configuration of an arm such as ddpm-moved, from its method's. Raises InputError for an unknown way."""
-    method, _, augment = arm.partition("-")
-    if not augment:
-        return config
-    known = get_args(get_type_hints(type(config))["augment"])
-    if augment not in known:
-        others = ", ".join(f"{method}-{way}" for way in known if way != "none")
-        raise InputError(f"unknown arm {arm!r}; of {method} there are {method}, {others}")
-    return dataclasses.replace(config, augment=augment)
+    method, *ways = arm.split("-")
+    known = [way for way in get_args(get_type_hints(type(config))["augment"]) if way != "none"]
+    known += [VARIED] * hasattr(config, "start")
+    for way in ways:
+        if way not in known:
+            others = ", ".join(f"{method}-{way}" for way in known)
+            raise InputError(f"unknown arm {arm!r}; of {method} there are {method}, {others}")
+        if way == VARIED:
+            config = dataclasses.replace(config, start=min(config.start, VARIED_START))
+        else:
+            config = dataclasses.replace(config, augment=way)
+    return config
 
 
 def names() -> list[str]:

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from harness.bounds import Channels, Count, Decay, NotNegative, Positive, Share, Within
 from harness.data import moves
-from harness.data.images import ImageShape
+from harness.data.images import ByLabel, Images, ImageShape, to_float
 from harness.methods.blocks import moving_average
 from harness.seeding import Draws
 from harness.spaces import searched
@@ -80,6 +80,9 @@ class Config:
     """how sample sets are drawn; ancestral takes all T steps"""
     sampler_steps: Count = 10
     """network evaluations per image of the fast samplers"""
+    start: Annotated[float, Within(float, above=0, most=1)] = 1.0
+    """where between an image (0) and noise (1) samples begin, by the angle arctan(sigma_t / alpha_t); below 1 each
+    begins as a real image of its class under so much noise (SDEdit, Meng 2022, arXiv:2108.01073, Algorithm 1)"""
 
     def betas(self) -> Tensor:
         """beta_t, float64 [T]; with fewer steps than 1000 each is larger, so that x_T is noise at any T."""
@@ -106,12 +109,17 @@ def diffuse(x_0: Tensor, t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     return (signal.sqrt() * x_0 + (1 - signal).sqrt() * eps).to(x_0.dtype)
 
 
+def angles(alpha_bar: Tensor) -> Tensor:
+    """arctan(sigma_t / alpha_t), 0 … pi / 2: from an image to noise."""
+    return torch.atan2((1 - alpha_bar).sqrt(), alpha_bar.sqrt())
+
+
 def timesteps(alpha_bar: Tensor, count: int) -> list[int]:
     """`count` distinct t from T - 1 down, evenly spread over the angle arctan(sigma_t / alpha_t), 0 left out.
 
     Of a cosine schedule these are even strides of t; any other schedule gets the same noise levels.
     """
-    angle = torch.atan2((1 - alpha_bar).sqrt(), alpha_bar.sqrt())
+    angle = angles(alpha_bar)
     count = min(count, len(angle))
     times = [len(angle)]
     for left in reversed(range(count)):
@@ -302,7 +310,9 @@ class DDPM(nn.Module):
     """Trains eps(x_t, t, label) by the simple loss and samples from the average of its weights."""
 
     Config = Config
-    sampling_fields = ("guidance", "guided_alpha_bar", "sampler", "sampler_steps")
+    sampling_fields = ("guidance", "guided_alpha_bar", "sampler", "sampler_steps", "start")
+    real: ByLabel | None = None
+    """the images as which samples begin, where there are any: an exported generator begins at noise"""
     beta: Tensor
     alpha_bar: Tensor
 
@@ -379,17 +389,29 @@ class DDPM(nn.Module):
 
     @torch.no_grad()
     def trajectory(self, labels: Tensor, draws: Draws) -> Iterator[tuple[int, Tensor]]:
-        """(t, x_t) from noise to digit."""
-        shape = self.shape
-        x = draws.normal("x_T", shape.channels, shape.height, shape.width)
-        yield self.config.num_steps - 1, x
-        denoise = self._guided(labels)
+        """(t, x_t) from noise, or a noisy image, to digit."""
+        x, length = self._begin(labels, draws)
+        yield length - 1, x
+        denoise, beta = self._guided(labels), self.beta[:length]
         if self.config.sampler == "ancestral":
-            yield from ancestral(denoise, x, self.beta, lambda t: draws.normal(f"z_{t}", *x.shape[1:]))
+            yield from ancestral(denoise, x, beta, lambda t: draws.normal(f"z_{t}", *x.shape[1:]))
         else:
             solver = ddim if self.config.sampler == "ddim" else dpm_solver
-            times = timesteps(self.alpha_bar, self.config.sampler_steps)
-            yield from solver(denoise, x, self.beta, times)
+            yield from solver(denoise, x, beta, timesteps(self.alpha_bar[:length], self.config.sampler_steps))
+
+    def begin_with(self, real: Images) -> None:
+        """Let samples begin as these images, where `start` says so."""
+        self.real = ByLabel(real.to(self.beta.device)) if self.config.start < 1 else None
+
+    def _begin(self, labels: Tensor, draws: Draws) -> tuple[Tensor, int]:
+        """x_t at the first t, and how many steps there are from it to the image."""
+        noise = draws.normal("x_T", self.shape.channels, self.shape.height, self.shape.width)
+        if self.real is None:
+            return noise, self.config.num_steps
+        angle = angles(self.alpha_bar)
+        t = int((angle - self.config.start * angle[-1]).abs().argmin())
+        images, _ = self.real.choose(labels, draws.uniform("real image"))
+        return diffuse(to_float(images), torch.full_like(labels, t), noise, self.alpha_bar), t + 1
 
     def pictures(self) -> dict[str, tuple[Tensor, int]]:
         """`trajectory`: from noise to digit, a row per label; images [labels * shown, C, H, W] and the columns."""

@@ -104,6 +104,7 @@ def run_generator(
             progress.restore(run)
             looks = stopping_looks(watch, judging, dataset, settings, accelerator) if watch else None
             _train_generator(progress, batches, settings, run, dataset, judging, looks)
+        getattr(model, "begin_with", lambda real: None)(dataset.real)
         samples, sampling_s = sampling.draw_sample_set(
             model, settings.num_synthetic, shape.num_classes, settings.seed, accelerator
         )

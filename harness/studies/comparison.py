@@ -116,7 +116,7 @@ def _say(answer: Answer, run: Run, parent: str, tracking_uri: str | None, to_com
 def check(plan: Plan) -> None:
     """Refuse a plan that cannot be carried out before anything is created."""
     for arm in plan.methods:
-        methods.augmented(methods.find(arm.partition("-")[0]).Config(), arm)
+        methods.of_arm(methods.find(arm.partition("-")[0]).Config(), arm)
     unknown = set(plan.controls) - set(controls.CONTROLS)
     if unknown:
         raise InputError(f"unknown control {min(unknown)!r}; known are {', '.join(controls.CONTROLS)}")
@@ -256,7 +256,7 @@ def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: 
     dataset = load_dataset(single, cell.n_real, cell.seed)
     if cell.samples:
         method = cell.arm.partition("-")[0]
-        config = methods.augmented(getattr(hyperparameters, method), cell.arm)
+        config = methods.of_arm(getattr(hyperparameters, method), cell.arm)
         arm = generators.get_or_run_generator(method, config, single, dataset, parent, accelerator, tags=tags)
         return arm.run or ""
     if samples:

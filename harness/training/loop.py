@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from harness.bounds import Moves
 from harness.data import moves
-from harness.data.images import Images, to_float
+from harness.data.images import ByLabel, Images, to_float
 from harness.errors import InputError
 from harness.seeding import Draws, generator, permutation
 
@@ -87,7 +87,7 @@ class Batches:
         self.seed = seed
         self.device = accelerator.device if accelerator else torch.device("cpu")
         self.sources = [(source.to(self.device), count) for source, count in sources if count]
-        self.replacement = replacement and ByLabel(replacement[0].to(self.device), replacement[1])
+        self.replacement = replacement and (ByLabel(replacement[0].to(self.device)), replacement[1])
         self.moved: Moves | None = moved
         share = self.size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
@@ -106,30 +106,19 @@ class Batches:
         draws = Draws(self.seed, "train", step, self.size, self.share, self.device, self.device)
         batch = Batch(torch.cat(images), torch.cat(labels), draws, torch.cat(places), self.accumulate)
         if self.replacement:
-            batch = self.replacement.replace_some(batch)
+            batch = _replace_some(batch, *self.replacement)
         whole = to_float(batch.images)
         if self.moved:
             whole = moves.move_images(whole, draws.uniform("moves", moves.num_numbers(self.moved)), self.moved)
         return replace(batch, images=whole)
 
 
-class ByLabel:
-    """A set of images from which those with a label are drawn."""
-
-    def __init__(self, images: Images, probability: float) -> None:
-        self.images, self.probability = images, probability
-        self.order, self.counts = images.labels.argsort(stable=True), torch.bincount(images.labels)
-
-    def replace_some(self, batch: Batch) -> Batch:
-        """Each image of a batch becomes, with the probability, one of the set with its label, where there is one."""
-        labels = batch.labels.clamp(max=len(self.counts) - 1)
-        counts, ends = self.counts[labels], self.counts.cumsum(0)[labels]
-        due = batch.draws.uniform("replacement") < self.probability
-        due &= (counts > 0) & (labels == batch.labels)
-        place = ends - counts + (batch.draws.uniform("replacing image") * counts).long().clamp(max=counts - 1)
-        chosen = self.images.images[self.order[place.clamp(min=0)]]
-        images = torch.where(due[:, None, None, None], chosen, batch.images)
-        return replace(batch, images=images, sources=batch.sources.masked_fill(due, 1))
+def _replace_some(batch: Batch, others: ByLabel, probability: float) -> Batch:
+    """Each image of a batch becomes, with the probability, one of the others with its label, where there is one."""
+    chosen, there = others.choose(batch.labels, batch.draws.uniform("replacing image"))
+    due = there & (batch.draws.uniform("replacement") < probability)
+    images = torch.where(due[:, None, None, None], chosen, batch.images)
+    return replace(batch, images=images, sources=batch.sources.masked_fill(due, 1))
 
 
 def positions(num_images: int, count: int, seed: int, source: int, step: int) -> Tensor:

@@ -252,9 +252,15 @@ def _listed(prefixes: Mapping[str, str]) -> str:
 
 
 def _one_line(framed: str) -> str:
-    lines = [line.strip(FRAME) for line in framed.splitlines()]
-    lines = [line for line in lines[1:] if line.strip("-") and not line.startswith(("Argument helptext", "For full"))]
-    return "; ".join(lines) + "; --help shows every flag"
+    """What tyro says in its frame; a line that it has broken, since the next word did not fit, is whole again."""
+    said, room = "", 0
+    for row in framed.splitlines()[1:]:
+        line, end = row.strip(FRAME), len(row) - len("│")
+        if line.strip("-") and not line.startswith(("Argument helptext", "For full")):
+            goes_on = len(line.split()[0]) >= room or said.endswith(":")
+            said += (" " if goes_on else "; ") * bool(said) + line
+            room = end - len(row.rstrip(FRAME)) - 1
+    return said.rstrip(".") + "; --help shows every flag"
 
 
 def _refuse(message: str, code: int = 2) -> NoReturn:

@@ -192,3 +192,22 @@ def test_a_terminal_of_few_letters_gets_what_it_can_show(encoding: str, tmp_path
     assert (done.returncode, done.stderr) == (0, "")
     assert "| gan +" in done.stdout
     assert "†" in (tmp_path / "outputs/tables/per_digit.md").read_text(encoding="utf-8")
+
+
+def test_a_refusal_that_was_broken_into_lines_is_whole_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def choose(method: Literal["first_of_all_methods", "the_second_method", "the_third"] = "the_third") -> None:
+        pass
+
+    said = "x.py: invalid choice 'fourth' for argument '--method'. Expected one of ("
+    monkeypatch.setattr(sys, "argv", ["x.py", "--method", "fourth"])
+    with pytest.raises(SystemExit):
+        cli.main(choose)
+    line = capsys.readouterr().err
+    assert line.startswith(said)
+    assert sorted(re.findall("'(.*?)'", line.removeprefix(said))) == [
+        "first_of_all_methods", "the_second_method", "the_third",
+    ]  # fmt: skip
+    assert line.endswith("'); --help shows every flag\n")
+    assert line.count(";") == 1

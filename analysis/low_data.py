@@ -203,8 +203,8 @@ def iqms_shown(table: pd.DataFrame, under: Sequence[str]) -> Table:
 def plot(gained: pd.DataFrame, label: str = "gain in accuracy [points]") -> Figure:
     """Gains by the number of real images: a panel for each generator, with `affine` for scale; then the controls.
 
-    From `gains`; bands, or bars where there is but one number, are its t intervals. Where a gain is above LINEAR, gains
-    are linear up to a point and logarithmic beyond.
+    From `gains`; bands are its t intervals. With one number of real images the arms stand side by side, under bars.
+    Where a gain is above LINEAR, gains are linear up to a point and logarithmic beyond.
     """
     arms = gained[gained["method"] != BASELINE]
     names = arms["method"].drop_duplicates().sort_values(key=accuracy_table.rank).tolist()
@@ -220,25 +220,30 @@ def plot(gained: pd.DataFrame, label: str = "gain in accuracy [points]") -> Figu
     for panel, methods in zip(panels, shown, strict=True):
         panel.axhline(0, color="black", linewidth=0.8)
         others = iter(sns.color_palette("colorblind"))
-        for method in methods:
+        for place, method in enumerate(methods):
             own = arms[arms["method"] == method].sort_values("n_real")
             color = "grey" if method == SCALE else next(others)
-            panel.plot(own["n_real"], own["gain_points"], "o-", markersize=4, color=color, label=method)
+            across = own["n_real"] if len(sizes) > 1 else [place]
+            panel.plot(across, own["gain_points"], "o-", markersize=4, color=color, label=method)
             ends_of = own["gain_low_points"], own["gain_high_points"]
             if len(sizes) > 1:
-                panel.fill_between(own["n_real"], *ends_of, color=color, alpha=0.2, linewidth=0)
+                panel.fill_between(across, *ends_of, color=color, alpha=0.2, linewidth=0)
             else:
-                panel.vlines(own["n_real"], *ends_of, color=color)
+                panel.vlines(across, *ends_of, color=color)
         panel.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
-        panel.set_xscale("log")
         if gained["gain_points"].abs().max() > LINEAR:
             panel.set_yscale("symlog", linthresh=1)
-        panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes], rotation=45)
+        if len(sizes) > 1:
+            panel.set_xscale("log")
+            panel.set_xticks(sizes, [f"{n_real:,}" for n_real in sizes], rotation=45)
+        else:
+            panel.set_xticks([])
+            panel.set_xlim(-1, max(map(len, shown)))
         panel.minorticks_off()
         panel.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
         sns.despine(ax=panel)
     panels[0].set_ylabel(label)
-    figure.supxlabel("real images", fontsize="medium")
+    figure.supxlabel("real images" if len(sizes) > 1 else f"{sizes[0]:,} real images", fontsize="medium")
     return figure
 
 

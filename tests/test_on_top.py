@@ -133,7 +133,10 @@ def test_the_picture_has_a_panel_per_generator_and_bars_for_one_number(table: pd
     labels = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in on_top.plot(table).axes]
     assert labels == [["affine", "ddpm"], ["affine", "gan", "gan-filtered"], ["duplicate", "affine"]]
     (first, *_) = on_top.plot(table[table["n_real"] == 100]).axes
-    assert first.collections[0].get_segments()[0][:, 0].tolist() == [100, 100]
+    bars = [bar.get_segments()[0][:, 0].tolist() for bar in first.collections]
+    assert bars == [[0, 0], [1, 1]]  # side by side, in sight
+    assert first.get_xlim()[0] < 0 < 1 < first.get_xlim()[1]
+    assert first.figure.get_supxlabel() == "100 real images"
     assert first.get_ylabel() == "gain on top [points]"
 
 

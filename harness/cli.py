@@ -133,8 +133,9 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
         return values
 
     hints = get_type_hints(function, include_extras=True)
+    about, args, flags = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")
     collect.__doc__ = (
-        f"{function.__doc__}\n\n{CONFIG} FILE.toml gives flags of a table such as [gan]; others override it."
+        f"{about}\n\n{CONFIG} FILE.toml gives flags of a table such as [gan]; others override it.{args}{flags}"
     )
     collect.__annotations__ = {
         name: Annotated[hint, tyro.conf.arg(name="")] if dataclasses.is_dataclass(hint) else hint

@@ -211,3 +211,19 @@ def test_a_refusal_that_was_broken_into_lines_is_whole_again(
     ]  # fmt: skip
     assert line.endswith("'); --help shows every flag\n")
     assert line.count(";") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_says_what_each_flag_means(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        cli.main(SCRIPTS[script])
+    assert not end.value.code
+    about = capsys.readouterr().out
+    said = re.split(r"^  (?=--?[a-z])", about, flags=re.MULTILINE)[1:]
+    assert said
+    meanings = {flag.split()[0]: re.sub(r"\(default:.*", "", flag.partition("  ")[2], flags=re.DOTALL) for flag in said}
+    assert not [flag for flag, meaning in meanings.items() if not re.search("[a-z]{3}", meaning)]
+    assert "Args:" not in about

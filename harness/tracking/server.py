@@ -54,7 +54,7 @@ def serve(port: Port = 5000, workers: Processes = 2, folder: Path = Path("output
     HARNESS_DATABASE_URL is its database, by default an sqlite file in the folder.
 
     Args:
-        port: on 127.0.0.1
+        port: where it listens, on 127.0.0.1
         workers: processes that answer
         folder: the artifacts, the key of the server's forms, and the sqlite file
     """

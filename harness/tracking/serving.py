@@ -27,7 +27,7 @@ def serve(model: Annotated[str, tyro.conf.Positional], port: Port = 5001, tracki
 
     Args:
         model: its address, such as models:/ddpm@champion or models:/ddpm/3
-        port: on 127.0.0.1
+        port: where it listens, on 127.0.0.1
         tracking_uri: MLflow store; by default the environment's MLFLOW_TRACKING_URI, else sqlite under outputs/
     """
     require_free(port)

@@ -227,3 +227,19 @@ def test_help_says_what_each_flag_means(
     meanings = {flag.split()[0]: re.sub(r"\(default:.*", "", flag.partition("  ")[2], flags=re.DOTALL) for flag in said}
     assert not [flag for flag, meaning in meanings.items() if not re.search("[a-z]{3}", meaning)]
     assert "Args:" not in about
+
+
+def test_the_trackings_commands_are_told_apart_and_others_refused() -> None:
+    def called(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "harness.tracking", *words]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    code, about, _ = called("--help")
+    assert code == 0
+    assert "\n  reap   Close as KILLED the runs that" in about
+    assert called("snyc")[::2] == (
+        2, "harness.tracking: unknown command 'snyc'; known are sync, reap, grant, page, agent\n"
+    )  # fmt: skip
+    assert called()[::2] == (2, "harness.tracking: no command; known are sync, reap, grant, page, agent\n")
+    assert called("reap", "--older-than", "1")[2].startswith("harness.tracking reap: --older-than 1.0 must be")

@@ -102,12 +102,22 @@ def agent(idle: Seconds = 30.0, lock: Natural | None = None) -> None:
 
 
 COMMANDS = {"sync": sync, "reap": reap, "grant": grant, "page": page, "agent": agent}
-USAGE = f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]"
+
+
+def usage() -> str:
+    """What each command does: the first line of its words."""
+    rows = [f"  {name:6} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([f"usage: python -m harness.tracking {{{','.join(COMMANDS)}}} [--help]", "", *rows])
+
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--help"]:
-        print(USAGE)
-        sys.exit()
-    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
-        sys.exit(USAGE)
-    cli.main(COMMANDS[sys.argv.pop(1)])
+    word = sys.argv.pop(1) if sys.argv[1:] else ""
+    if word in ("-h", "--help"):
+        print(usage())
+    elif word in COMMANDS:
+        sys.argv[0] = f"harness.tracking {word}"
+        cli.main(COMMANDS[word])
+    else:
+        wrong = f"unknown command {word!r}" if word else "no command"
+        print(f"harness.tracking: {wrong}; known are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)

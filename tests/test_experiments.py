@@ -349,6 +349,8 @@ def test_a_data_sets_moves_are_those_of_all_that_is_trained_on_it(
         assert len(seen) >= 2
         assert {*seen} == {"reflect"}, name
         seen.clear()
+        registered = tracking.client(uri).search_model_versions(f"run_id = '{arm.run}'")
+        assert len(registered) == (name != "ddpm"), name  # which without real images draws other samples
     config = classifier.Config(steps=2, augment=True)
     classifiers.select_samples("filtered", arm, config, settings, dataset, accelerator)
     assert seen == ["reflect"] * 2

@@ -18,7 +18,7 @@ from harness import methods
 from harness.data import datasets, moves
 from harness.data.images import Images, ImageShape, to_float
 from harness.errors import InputError
-from harness.methods import gan, vae
+from harness.methods import ddpm, gan, vae
 from harness.runs import exported, generators
 from harness.seeding import Draws
 from harness.training import sampling
@@ -218,6 +218,11 @@ def test_the_saturating_generator_minimises_the_log_probability_of_being_found_o
 def test_an_arm_is_called_after_its_configuration(arm: str) -> None:
     method = arm.partition("-")[0]
     assert methods.arm_name(method, methods.of_arm(methods.find(method).Config(), arm)) == arm
+
+
+@pytest.mark.parametrize(("given", "begins"), [(1.0, 0.5), (0.8, 0.8), (0.2, 0.2)])
+def test_a_varied_arm_begins_where_it_is_told_to(given: float, begins: float) -> None:
+    assert methods.of_arm(ddpm.Config(start=given), "ddpm-varied").start == begins
 
 
 def test_a_critic_sees_real_and_generated_images_under_moves_and_gives_gradients_through_them() -> None:

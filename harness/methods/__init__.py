@@ -61,10 +61,14 @@ VARIED = "varied"
 VARIED_START = 0.5
 
 
+def is_varied(config: Any) -> bool:
+    """Whether samples begin as real images."""
+    return getattr(config, "start", 1) < 1
+
+
 def arm_name(method: str, config: Any) -> str:
     """What tables call a generator: its method, how its training images were augmented, what its samples begin as."""
-    varied = getattr(config, "start", 1) < 1
-    return "-".join([method, *([config.augment] * (config.augment != "none")), *([VARIED] * varied)])
+    return "-".join([method, *([config.augment] * (config.augment != "none")), *([VARIED] * is_varied(config))])
 
 
 def of_arm(config: Any, arm: str) -> Any:
@@ -77,7 +81,7 @@ def of_arm(config: Any, arm: str) -> Any:
             others = ", ".join(f"{method}-{way}" for way in known)
             raise InputError(f"unknown arm {arm!r}; of {method} there are {method}, {others}")
         if way == VARIED:
-            config = dataclasses.replace(config, start=min(config.start, VARIED_START))
+            config = dataclasses.replace(config, start=config.start if is_varied(config) else VARIED_START)
         else:
             config = dataclasses.replace(config, augment=way)
     return config

@@ -82,7 +82,8 @@ class Config:
     """network evaluations per image of the fast samplers"""
     start: Annotated[float, Within(float, above=0, most=1)] = 1.0
     """where between an image (0) and noise (1) samples begin, by the angle arctan(sigma_t / alpha_t); below 1 each
-    begins as a real image of its class under so much noise (SDEdit, Meng 2022, arXiv:2108.01073, Algorithm 1)"""
+    begins as a real image of its class under so much noise (SDEdit, Meng 2022, arXiv:2108.01073, Algorithm 1). A model
+    has no real images and draws from noise: it is not registered with the figures of such samples"""
 
     def betas(self) -> Tensor:
         """beta_t, float64 [T]; with fewer steps than 1000 each is larger, so that x_T is noise at any T."""

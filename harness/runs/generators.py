@@ -244,7 +244,7 @@ def _log_generator(
         run.model(
             trained,
             [0, 0, shape.num_classes - 1],
-            settings.register,
+            settings.register and not methods.is_varied(model.config),
             description=records.headline(f"{method} on {dataset.name}", dataset, settings, shown),
             params={
                 "method": method,

@@ -264,6 +264,10 @@ def test_two_that_send_at_once_send_one_thing(store: str, tmp_path: Path) -> Non
     with tracking.run("generators", "a run", tags={}, params={}, tracking_uri=store) as run:
         for step in range(5):
             run.image("samples", np.zeros((4, 4), np.uint8), step)
+    sent = local.Sent.read(run.folder)
+    sent.journal = 0  # an agent was killed before it noted what it had sent
+    sent.write(run.folder)
+    tracking.sync(store)
     (run.folder / local.SENT).unlink()
     both = [*processes.start(tmp_path, *SYNC, store), *processes.start(tmp_path, *SYNC, store)]
     assert processes.wait(both) == [0, 0]

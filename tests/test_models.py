@@ -346,8 +346,8 @@ def test_a_model_that_a_killed_agent_has_left_half_logged_is_no_second_one(
         store.finalize_logged_model(half, LoggedModelStatus.READY)
     with contextlib.chdir(place):
         (exported_at,) = (folder / local.FILES / "generator" for folder in [local.find(runs[0])] if folder)
-        ids = {models.log(run, exported_at, said, [figure], store) for _ in range(2)}
-    experiment = store.get_run(run).info.experiment_id
+        experiment = store.get_run(run).info.experiment_id
+        ids = {models.log(run, experiment, exported_at, said, [figure], store) for _ in range(2)}
     there = store.search_logged_models([experiment], f"source_run_id = '{run}'")
     assert [(model.model_id, str(model.status)) for model in there] == [(min(ids), "READY")]
     assert models.named(store.get_run(run)) == list(ids)

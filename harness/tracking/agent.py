@@ -8,6 +8,7 @@ runs of writers that died. It keeps nothing in its memory that files do not tell
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ IDLE_S = 30.0
 GIVE_UP_S = 900.0
 """After which one ends that can send nothing of what is left."""
 LONGEST_PAUSE_S = 60.0
-WAITING = ("comparison", "study")
+WAITING = ("comparison", "study", "trial", "confirmation")
 """Runs that do nothing themselves but wait for others: what the machine does meanwhile is said there."""
 
 
@@ -49,7 +50,7 @@ class Errand:
         self.is_here = local.is_of_this_host(folder)
         begun = local.beginning(folder)
         self.works = "of" not in begun and begun.get("tags", {}).get("kind") not in WAITING
-        self.next_s = self.beat_s = 0.0
+        self.next_s, self.beat_s = 0.0, -math.inf
         self.pause_s = SEND_S
         self.alive = True
         self.saw_end = False
@@ -66,6 +67,8 @@ class Errand:
                     return False
                 store = client(self.address)
                 ship(self.folder, store)
+                if not before.run_id:  # its beginning is in the store, as its first sign of life
+                    self.beat_s = time.monotonic() - (time.time() - local.beginning(self.folder)["time"] / 1000)
                 if self.alive and time.monotonic() - self.beat_s > HEARTBEAT_S:
                     show_life(self.folder, store)
                     self.beat_s = time.monotonic()
@@ -113,22 +116,23 @@ def serve(idle_s: float = IDLE_S, lock: int | None = None) -> None:
         _Agent(idle_s, lock).work()
         os.close(lock)
     # Whoever rings while the lock is still held starts nobody.
-    while lock is None or any(_calls()):
+    while lock is None or any(_calls(place())):
         with locks.held(place() / LOCK) as lock:
             if lock is None:
                 return
             _Agent(idle_s, lock).work()
 
 
-def _calls() -> Iterator[Path]:
-    for path in place().glob("*"):
-        if path.name.startswith((BELL, ASK)):
-            yield path
+def _calls(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):  # outputs/ was deleted
+        for name in sorted(os.listdir(folder)):
+            if name.startswith((BELL, ASK)):
+                yield folder / name
 
 
 class _Agent:
     def __init__(self, idle_s: float, lock: int) -> None:
-        self.idle_s, self.lock = idle_s, lock
+        self.idle_s, self.lock, self.place = idle_s, lock, place()
         self.errands: dict[str, Errand] = {}
         self.clients: dict[str, MlflowClient] = {}
         self.monitors = Monitors()
@@ -140,7 +144,7 @@ class _Agent:
         busy_s = sent_s = time.monotonic()
         monitor_s = 0.0
         while time.monotonic() - busy_s < self.idle_s and time.monotonic() - sent_s < GIVE_UP_S:
-            if not locks.is_of(self.lock, place() / LOCK):
+            if not locks.is_of(self.lock, self.place / LOCK):
                 return  # outputs/ was deleted: what is there now has an agent of its own
             if self._answer_calls():
                 busy_s = sent_s = time.monotonic()
@@ -182,7 +186,7 @@ class _Agent:
     def _answer_calls(self) -> bool:
         """Take the bells away and answer the questions; whether there were any."""
         found = False
-        for path in sorted(_calls()):
+        for path in _calls(self.place):
             found = True
             if path.name.startswith(BELL):
                 path.unlink(missing_ok=True)

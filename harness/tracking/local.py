@@ -47,11 +47,15 @@ class Sent:
 
     run_id: str = ""
     """the store's"""
+    experiment: str = ""
+    """the id of the run's experiment there"""
     store: str = ""
     """its address"""
     journal: int = 0
     """position up to which it has the journal"""
     agent_journal: int = 0
+    images: int = -1
+    """position of the last stepped image that the store may have"""
     closed: int = -1
     """the journal's length at which the run of a dead writer was closed"""
     trouble: str = ""

@@ -11,6 +11,7 @@ from harness.errors import InputError
 from harness.tracking import experiments, local
 from harness.tracking.addresses import without_password
 from harness.tracking.experiments import Gone
+from harness.tracking.journal import Record
 from harness.tracking.local import JOURNAL, RUNS, Sent
 
 FOLDER_TAG = "journal"
@@ -27,28 +28,16 @@ class Away(Exception):
 
 def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
     """See to it that a folder has its run in the store. Raises Away and Gone."""
-    sent.run_id, sent.store = _made(folder, store), str(store.tracking_uri)
-    sent.write(folder)
-
-
-def _made(folder: Path, store: MlflowClient) -> str:
-    """The id of a folder's run in the store: of the run that it goes on with, or was made before, or is made now."""
     begun = local.beginning(folder)
     if "name" not in begun and "of" not in begun:
         raise InputError(f"{folder / JOURNAL} does not begin with its run")
     try:
         if "of" in begun:
-            return store.get_run(_parent(begun["of"], store)).info.run_id
-        experiment = experiments.find_or_make(begun["experiment"], store)
-        known = _of_folder(folder, experiment.experiment_id, store)
-        if known:
-            return known[0].info.run_id
-        tags = {**begun["tags"], FOLDER_TAG: folder.name}
-        tags = {key: referred(key, value) for key, value in tags.items()}
-        if begun.get("parent"):
-            tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
-        name = begun["name"][:NAME_LENGTH]
-        return store.create_run(experiment.experiment_id, begun["time"], tags, name).info.run_id
+            known = [store.get_run(_parent(begun["of"], store))]
+        else:
+            sent.experiment = experiments.find_or_make(begun["experiment"], store).experiment_id
+            known = _of_folder(folder, sent.experiment, store)
+        run = known[0] if known else _create(folder, store, sent.experiment, begun)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error
@@ -57,6 +46,18 @@ def _made(folder: Path, store: MlflowClient) -> str:
         raise
     except Exception as error:
         raise Away(f"{without_password(str(store.tracking_uri))} takes nothing at present ({error})") from error
+    if known:  # with pictures, perhaps
+        sent.images = (folder / JOURNAL).stat().st_size
+    sent.run_id, sent.experiment, sent.store = run.info.run_id, run.info.experiment_id, str(store.tracking_uri)
+    sent.write(folder)
+
+
+def _create(folder: Path, store: MlflowClient, experiment_id: str, begun: Record) -> Run:
+    tags = {**begun["tags"], FOLDER_TAG: folder.name}
+    tags = {key: referred(key, value) for key, value in tags.items()}
+    if begun.get("parent"):
+        tags[MLFLOW_PARENT_RUN_ID] = _parent(begun["parent"], store)
+    return store.create_run(experiment_id, begun["time"], tags, begun["name"][:NAME_LENGTH])
 
 
 def _of_folder(folder: Path, experiment_id: str, store: MlflowClient) -> list[Run]:
@@ -65,11 +66,15 @@ def _of_folder(folder: Path, experiment_id: str, store: MlflowClient) -> list[Ru
     return sorted(found, key=lambda run: run.info.lifecycle_stage)
 
 
-def delete_doubles(folder: Path, store: MlflowClient, run_id: str) -> None:
+def experiment_of(sent: Sent, store: MlflowClient) -> str:
+    """The id of a run's experiment, which earlier versions did not keep."""
+    return sent.experiment or store.get_run(sent.run_id).info.experiment_id
+
+
+def delete_doubles(folder: Path, store: MlflowClient, sent: Sent) -> None:
     """Delete what else was made of a folder: a server goes on with a request whose asker was killed, or gave up."""
-    experiment_id = store.get_run(run_id).info.experiment_id
-    for run in _of_folder(folder, experiment_id, store):
-        if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
+    for run in _of_folder(folder, experiment_of(sent, store), store):
+        if run.info.run_id != sent.run_id and run.info.lifecycle_stage == "active":
             store.delete_run(run.info.run_id)
 
 

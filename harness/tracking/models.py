@@ -3,6 +3,7 @@
 `harness.runs.served_model`, which must be installed where a model is served, draws from them.
 """
 
+import functools
 import json
 import tempfile
 from importlib.metadata import version
@@ -36,21 +37,20 @@ GENERATOR = "generator"
 INPUTS = Schema([ColSpec(AnyType(), "label"), ColSpec(AnyType(), "seed", required=False)])
 
 
-def log(run_id: str, folder: Path, said: Record, figures: list[Metric], store: MlflowClient) -> str:
+def log(run_id: str, experiment_id: str, folder: Path, said: Record, figures: list[Metric], store: MlflowClient) -> str:
     """Log the folder of an exported generator as the model `generator` of a run, once; returns the model's id.
 
     `said` has its input example (`labels`), its params (`about`), a `description`, and a `picture` of the run or None.
     `figures` are the run's own, with their data set. The model stands at their last step, where MLflow would look for
     metrics of its. What an agent that was killed has left half made is deleted or finished.
     """
-    run = store.get_run(run_id)
-    known = store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    known = store.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     whole = [model.model_id for model in known if model.status == LoggedModelStatus.READY]
     for model in known:
         if model.model_id not in whole[:1]:
             store.delete_logged_model(model.model_id)
-    model_id = whole[0] if whole else _make(run, folder, said, store)
-    if model_id not in named(run):
+    model_id = whole[0] if whole else _make(run_id, experiment_id, folder, said, store)
+    if not whole or model_id not in named(store.get_run(run_id)):
         step = max((figure.step for figure in figures), default=0)
         store.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
     if figures:
@@ -70,11 +70,11 @@ def _of_model(figure: Metric, model_id: str) -> Metric:
     )
 
 
-def _make(run: Run, folder: Path, said: Record, store: MlflowClient) -> str:
-    run_id = run.info.run_id
-    made = store.create_logged_model(run.info.experiment_id, GENERATOR, run_id, params=said["about"])
+def _make(run_id: str, experiment_id: str, folder: Path, said: Record, store: MlflowClient) -> str:
+    made = store.create_logged_model(experiment_id, GENERATOR, run_id, params=said["about"])
+    description = _description(said, made.model_id, run_id, experiment_id)
     try:
-        store.set_logged_model_tags(made.model_id, {MLFLOW_RUN_NOTE: _description(said, made.model_id, run)})
+        store.set_logged_model_tags(made.model_id, {MLFLOW_RUN_NOTE: description})
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "model"
             _save(folder, path, said["labels"], Model(run_id=run_id, model_uuid=made.model_id, model_id=made.model_id))
@@ -86,10 +86,9 @@ def _make(run: Run, folder: Path, said: Record, store: MlflowClient) -> str:
     return made.model_id
 
 
-def _description(said: Record, model_id: str, run: Run) -> str:
+def _description(said: Record, model_id: str, run_id: str, experiment_id: str) -> str:
     """The markdown of a model's page: what it is, its samples, how to draw others."""
-    run_id = run.info.run_id
-    page = f"#/experiments/{run.info.experiment_id}/runs/{run_id}"
+    page = f"#/experiments/{experiment_id}/runs/{run_id}"
     labels = " ".join(map(str, said["labels"]))
     shown = [f"![samples](get-artifact?path={said['picture']}&run_uuid={run_id})"] if said["picture"] else []
     command = f"python experiments/generate.py --model models:/{model_id} --labels {labels} --out drawn.png"
@@ -101,6 +100,11 @@ def _description(said: Record, model_id: str, run: Run) -> str:
             f"An image for each label, in seconds:\n\n```bash\n{command}\n```",
         ]
     )
+
+
+@functools.cache
+def _requirements() -> list[str]:
+    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def _save(folder: Path, path: Path, labels: list[int], model: Model) -> None:
@@ -117,5 +121,5 @@ def _save(folder: Path, path: Path, labels: list[int], model: Model) -> None:
             params=ParamSchema([ParamSpec("seed", DataType.long, 0)]),
         ),
         input_example={"label": labels, "seed": 0},
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        pip_requirements=_requirements(),
     )

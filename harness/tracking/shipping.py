@@ -27,7 +27,7 @@ from harness.tracking.addresses import without_password
 from harness.tracking.experiments import Gone
 from harness.tracking.journal import Record
 from harness.tracking.local import AGENT_JOURNAL, FILES, JOURNAL, Sent
-from harness.tracking.making import Away, delete_doubles, make, referred
+from harness.tracking.making import Away, delete_doubles, experiment_of, make, referred
 from harness.tracking.redaction import redacted
 from harness.tracking.stores import LATE
 
@@ -58,7 +58,7 @@ class _Way:
 
     def __init__(self, folder: Path, store: MlflowClient, sent: Sent) -> None:
         self.folder, self.store, self.sent, self.run_id = folder, store, sent, sent.run_id
-        self.before = set(sent.aside)
+        self.before, self.tried = set(sent.aside), sent.images
 
     def send(self, name: str) -> None:
         """What a journal holds behind the position that was sent: metrics, params and tags first, in few requests."""
@@ -122,6 +122,8 @@ class _Way:
         try:
             if record.keys() & BATCHED:
                 _log([record], self.store, self.run_id)
+            if "image" in record:
+                self._send_image(record, position)
             self._send_other(record)
         except Exception as error:
             self._is_there(error)
@@ -152,14 +154,15 @@ class _Way:
         if "file" in record:
             with self._waiting(record["file"]) as path:
                 store.log_artifact(run_id, str(path), str(Path(record["file"]).parent).removeprefix("."))
-        elif "image" in record:
-            if not self._has_image(record):
-                with self._waiting(record["picture"]) as path, Image.open(path) as picture:
-                    store.log_image(
-                        run_id, np.asarray(picture), key=record["image"], step=record["step"], timestamp=record["time"]
-                    )
         elif "model" in record:
-            model_id = models.log(run_id, self.folder / FILES / record["model"], record, self._figures(record), store)
+            model_id = models.log(
+                run_id,
+                experiment_of(self.sent, store),
+                self.folder / FILES / record["model"],
+                record,
+                self._figures(record),
+                store,
+            )
             if record.get("register"):
                 registry.register(run_id, model_id, store)
         elif "data" in record:
@@ -171,7 +174,18 @@ class _Way:
             if time.time_ns() // 1_000_000 - record["time"] > LATE_MS:
                 say_late(store, run_id)
             store.set_terminated(run_id, record["status"], record["time"])
-            delete_doubles(self.folder, store, run_id)
+            delete_doubles(self.folder, store, self.sent)
+
+    def _send_image(self, record: Record, position: int) -> None:
+        """Send a stepped image once: the store would give it another name each time."""
+        if position <= self.tried and self._has_image(record):
+            return
+        if position > self.sent.images:
+            self.sent.images = position
+            self.sent.write(self.folder)
+        with self._waiting(record["picture"]) as path, Image.open(path) as picture:
+            about = {"key": record["image"], "step": record["step"], "timestamp": record["time"]}
+            self.store.log_image(self.run_id, np.asarray(picture), **about)
 
     @contextlib.contextmanager
     def _waiting(self, name: str) -> Iterator[Path]:
@@ -196,7 +210,7 @@ class _Way:
         return list(found.values())
 
     def _has_image(self, record: Record) -> bool:
-        """Whether a stepped image was sent before: the store would give it another name each time."""
+        """Whether the store has a stepped image."""
         start = f"images/{record['image'].replace('/', '~')}"
         stamp = re.compile(rf"\D{record['step']}\Dtimestamp\D{record['time']}\D")
         return any(path.startswith(start) and stamp.search(path) for path in self._images)
@@ -273,7 +287,7 @@ def close_dead(folder: Path, store: MlflowClient) -> None:
     reason = f"{local.writer(folder)} is gone without a word, killed or out of memory; its last was of {seen} UTC"
     store.set_tag(sent.run_id, "reason", end.get("reason", reason))
     store.set_terminated(sent.run_id, end.get("status", "KILLED"), last.get("time"))
-    delete_doubles(folder, store, sent.run_id)
+    delete_doubles(folder, store, sent)
     sent.closed = length
     sent.write(folder)
     print(f"run {folder.name}: closed, {end.get('reason', reason)}", flush=True)

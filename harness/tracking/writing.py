@@ -74,8 +74,10 @@ class Run:
         self._journal = Journal(self.folder / JOURNAL) if folder else None
         self._looked, self._troubled = time.monotonic(), False
         if self._journal:
-            if self._journal.position < local.Sent.read(self.folder).journal:
-                (self.folder / local.SENT).unlink()  # a power cut took lines that were sent: all is sent again
+            sent = local.Sent.read(self.folder)
+            if self._journal.position < sent.journal:  # a power cut took lines that were sent: all is sent again
+                sent.journal = 0
+                sent.write(self.folder)
             for record, _ in journal.read(self._journal.path):
                 if "step" in record:
                     self._said |= dict.fromkeys(record.get("metrics", [record.get("image")]), record["step"])
@@ -145,7 +147,7 @@ class Run:
         self._say(params=short)
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        self._say(tags={key: redacted(str(value))[:LONGEST_TAG] for key, value in values.items()})
+        self._say(tags=_short(values))
 
     def image(self, key: str, picture: np.ndarray, step: int) -> None:
         """A stepped image (uint8 [H, W] or [H, W, 3]): the UI shows them with a slider."""
@@ -336,7 +338,7 @@ def run(
                 current.begin(store=address, of=of, name=name)
                 current.begin(status="RUNNING")
             else:
-                known = {"mlflow.user": _user(), **{key: redacted(str(value)) for key, value in tags.items()}}
+                known = {"mlflow.user": _user()} | _short({**provenance.tags(), **tags})
                 current.begin(store=address, experiment=experiment, name=redacted(name), parent=parent, tags=known)
                 current.params(params)
                 _log_provenance(current)
@@ -360,8 +362,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _short(tags: Mapping[str, Any]) -> dict[str, str]:
+    return {key: redacted(str(value))[:LONGEST_TAG] for key, value in tags.items()}
+
+
 def _log_provenance(run: Run) -> None:
-    run.tags(provenance.tags())
     if provenance.diff():
         run.text(provenance.diff(), "provenance/uncommitted.diff")
     run.text(provenance.packages(), "provenance/packages.txt")

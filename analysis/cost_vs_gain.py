@@ -91,24 +91,16 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
     for `none` and the unfiltered controls, NaN where a cell does not say. `classifier_s`: the classifier's own.
     Gains are percentage points with their 95 % t interval. `on_front` and `on_front_of_generators`: see `front`.
     """
-    paired = accuracy_table.pairs(cells.assign(cost_s=cost(cells)))
-    arms = cells[["n_real", "method"]].drop_duplicates().sort_values(["n_real", "method"], key=accuracy_table.rank)
-    rows = []
-    for n_real, method in arms.itertuples(index=False):
-        own = paired[(paired["n_real"] == n_real) & (paired["method"] == method)]
-        gain = accuracy_table.gain_of(own[:0] if method == BASELINE else own)
-        rows.append(
-            {
-                "n_real": n_real,
-                "method": method,
-                "num_seeds": len(own),
-                "cost_s": float(own["cost_s"].mean(skipna=False)),
-                "classifier_s": float(own["classifier_training_s"].mean(skipna=False)),
-                **statistics.columns(gain, "gain", "points"),
-                **accuracy_table.run_ids(own),
-            }
-        )
-    table = pd.DataFrame(rows)
+
+    def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
+        gain = accuracy_table.gain_of(arm[:0] if method == BASELINE else arm)
+        return {
+            "cost_s": float(arm["cost_s"].mean(skipna=False)),
+            "classifier_s": float(arm["classifier_training_s"].mean(skipna=False)),
+            **statistics.columns(gain, "gain", "points"),
+        }
+
+    table = accuracy_table.by_arm(cells.assign(cost_s=cost(cells)), row)
     for name, left_out in (("on_front", (BASELINE,)), ("on_front_of_generators", FREE)):
         table[name] = False
         among = table[~table["method"].isin(left_out)]

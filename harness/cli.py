@@ -9,8 +9,10 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +27,8 @@ CONFIG = "--config"
 FIRST = ("dataset", "n_real", "methods", "seeds", "trials", "steps", "seed", "workers", "resume")
 """What --help shows before all else: five of them."""
 FRAME = "╭╮╰╯│─ "  # what tyro draws around its messages
+FLAG = re.compile(r"^  (\S.*?)(?: {2,}(\S.*))?\n((?: {3,}\S.*\n)*)", re.MULTILINE)
+"""In a --help a flag, or an argument, and its words."""
 SHOWABLE = "showable"
 """How stdout shows what its encoding lacks: as something like it."""
 PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@|(?<=[?&])\w*passw(?:or)?d=[^&\s'\"]*", re.IGNORECASE)
@@ -134,9 +138,11 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
 
     hints = get_type_hints(function, include_extras=True)
     about, args, flags = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")
-    collect.__doc__ = (
-        f"{about}\n\n{CONFIG} FILE.toml gives flags of a table such as [gan]; others override it.{args}{flags}"
-    )
+    if tables := _listed(_tables(hints)):
+        about += (
+            f"\n\nFlags of a table such as {tables[0]} may stand in a file: {CONFIG} FILE.toml; others override it."
+        )
+    collect.__doc__ = f"{about}{args}{flags}"
     collect.__annotations__ = {
         name: Annotated[hint, tyro.conf.arg(name="")] if dataclasses.is_dataclass(hint) else hint
         for name, hint in hints.items()
@@ -159,7 +165,9 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
     except SystemExit as end:
         if end.code == 2:
             _refuse(_one_line(said.getvalue()))
-        print(_grouped(told.getvalue(), [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]), end="")
+        settings = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+        rows = [row.rstrip() for row in told.getvalue().splitlines()]
+        print(_filled(_grouped("\n".join([*rows, "", ""]), settings)).rstrip())
         raise
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
@@ -169,9 +177,21 @@ def _parse(function: Callable[..., Any]) -> dict[str, Any]:
     return values
 
 
+def _filled(helptext: str) -> str:
+    """A --help with each flag's words below it, as wide as the terminal: tyro breaks them where the source does."""
+    margin, width = " " * 8, shutil.get_terminal_size().columns
+
+    def fill(flag: re.Match[str]) -> str:
+        words = re.sub(r" \(default: (None|'')?\)", "", " ".join(" ".join(flag.groups("")[1:]).split()))
+        filled = textwrap.wrap(words, width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+        return "\n".join([f"  {flag[1]}", *filled, ""])
+
+    return FLAG.sub(fill, helptext)
+
+
 def _grouped(helptext: str, settings: list[Any]) -> str:
     """A script's --help with its flags in groups: those of FIRST, then those of each class."""
-    rows = [row.rstrip() for row in helptext.splitlines()]
+    rows = helptext.splitlines()
     titles = {name: title for each in settings for name, title in _titles(each)}
     if "dataset" not in titles:
         return helptext
@@ -185,7 +205,7 @@ def _grouped(helptext: str, settings: list[Any]) -> str:
             name = row.split()[0].rstrip(",").lstrip("-").replace("-", "_")
             group = (
                 groups["What matters first"]
-                if name in (*first, "help")
+                if name in (*first, "h")
                 else groups.setdefault(titles.get(name, "Others"), {})
             )
             flag = group[name] = []
@@ -229,7 +249,8 @@ def _with_config(arguments: list[str], hints: Mapping[str, Any]) -> list[str]:
     given = []
     for table, values in tables.items():
         if table not in prefixes or not isinstance(values, dict):
-            raise InputError(f"{CONFIG} {path}: {table!r} is not for this script, which takes {_listed(prefixes)}")
+            taken = ", ".join(_listed(prefixes)) or "none"
+            raise InputError(f"{CONFIG} {path}: {table!r} is not for this script, which takes {taken}")
         given += [word for key, value in values.items() for word in (f"--{prefixes[table]}{key}", str(value))]
     return [*given, *arguments[:place], *following]
 
@@ -248,8 +269,8 @@ def _tables(hints: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _listed(prefixes: Mapping[str, str]) -> str:
-    return ", ".join(f"[{name}]" for name in prefixes) or "none"
+def _listed(prefixes: Mapping[str, str]) -> list[str]:
+    return [f"[{name}]" for name in prefixes]
 
 
 def _one_line(framed: str) -> str:

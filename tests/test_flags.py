@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -217,6 +218,7 @@ def test_a_refusal_that_was_broken_into_lines_is_whole_again(
 def test_help_says_what_each_flag_means(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as end:
         cli.main(SCRIPTS[script])
@@ -227,6 +229,10 @@ def test_help_says_what_each_flag_means(
     meanings = {flag.split()[0]: re.sub(r"\(default:.*", "", flag.partition("  ")[2], flags=re.DOTALL) for flag in said}
     assert not [flag for flag, meaning in meanings.items() if not re.search("[a-z]{3}", meaning)]
     assert "Args:" not in about
+    assert not re.search(r"default: (None|'')?\)", about)
+    for row, after in pairwise(about.splitlines()):
+        if re.match(r" {8}\S", row) and re.match(r" {8}\S", after):
+            assert len(row) <= 90 < len(f"{row} {after.split()[0]}")
 
 
 def test_the_trackings_commands_are_told_apart_and_others_refused() -> None:

@@ -327,12 +327,16 @@ def _differences(folder: Path) -> str:
             wrong.append(f"{runs} runs of {len(paths)} journals")
         for path in paths:
             both = [each for each in (path, path.with_name("agent.journal")) if each.exists()]
-            records = [record for each in both for record, _ in journal.read(each) if "metrics" in record]
-            said = [(key, r["step"], value, r["time"]) for r in records for key, value in r["metrics"].items()]
+            records = [record for each in both for record, _ in journal.read(each)]
+            said = [(key, r["step"], value, r["time"]) for r in records for key, value in r.get("metrics", {}).items()]
             query = "select key, step, value, timestamp from metrics where run_uuid = ? and key not like 'tracking/%'"
-            rows = store.execute(query, (Sent.read(path.parent).run_id,)).fetchall()
+            run = Sent.read(path.parent).run_id
+            rows = store.execute(query, (run,)).fetchall()
             if sorted(rows) != sorted(said):
                 wrong.append(f"{path.parent.name}: {len(rows)} rows are stored, {len(said)} were said")
+            shown, pictures = sum("image" in r for r in records), list(folder.glob(f"**/{run}/artifacts/images/*.png"))
+            if len(pictures) != shown:
+                wrong.append(f"{path.parent.name}: {len(pictures)} stepped images are stored, {shown} were said")
     return "; ".join(wrong)
 
 

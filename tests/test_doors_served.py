@@ -37,7 +37,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory, empty_outputs: Path) -> str:
     exported.export_generator(place / "model", "vae", model, SHAPE, [str(label) for label in range(10)])
     run = store.create_run(experiment).info.run_id
     said = {"labels": [0, 1], "about": {}, "description": "a VAE", "picture": None}
-    (place / "id").write_text(models.log(run, place / "model", said, [], store))
+    (place / "id").write_text(models.log(run, experiment, place / "model", said, [], store))
     return uri
 
 

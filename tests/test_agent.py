@@ -100,6 +100,17 @@ def test_a_part_of_a_run_is_waited_for_with_the_whole(store: str, tmp_path: Path
         assert local.is_settled(whole.folder)
 
 
+@pytest.mark.usefixtures("agent")
+def test_who_goes_on_with_an_old_run_shows_life_at_once(store: str) -> None:
+    """The store has the beginning of a new one, but that of an old one is long ago."""
+    with tracking.run("comparisons", "whole", tags={}, params={}, tracking_uri=store) as whole:
+        pass
+    with tracking.run("comparisons", "whole", tags={}, params={}, tracking_uri=store, of=whole.id) as again:
+        until(lambda: local.is_sent(again.folder))
+        inputs.in_store(whole.id, store)  # answered after a whole turn of the agent's
+        assert "tags.heartbeat" in tracking.get_run(whole.id, store)
+
+
 def finished_here(store: str) -> Path:
     with tracking.run("generators", "a run", tags={}, params={}, tracking_uri=store) as run:
         run.metrics({"train/loss": 1.0}, 0)

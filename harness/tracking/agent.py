@@ -49,7 +49,8 @@ class Errand:
         self.address = str(local.beginning(folder).get("store") or "")
         self.is_here = local.is_of_this_host(folder)
         begun = local.beginning(folder)
-        self.works = "of" not in begun and begun.get("tags", {}).get("kind") not in WAITING
+        self.is_own = "of" not in begun
+        self.works = self.is_own and begun.get("tags", {}).get("kind") not in WAITING
         self.next_s, self.beat_s = 0.0, -math.inf
         self.pause_s = SEND_S
         self.alive = True
@@ -67,7 +68,7 @@ class Errand:
                     return False
                 store = client(self.address)
                 ship(self.folder, store)
-                if not before.run_id:  # its beginning is in the store, as its first sign of life
+                if self.is_own and not before.run_id:  # the store has its beginning, as its first sign of life
                     self.beat_s = time.monotonic() - (time.time() - local.beginning(self.folder)["time"] / 1000)
                 if self.alive and time.monotonic() - self.beat_s > HEARTBEAT_S:
                     show_life(self.folder, store)

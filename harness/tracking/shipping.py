@@ -122,9 +122,7 @@ class _Way:
         try:
             if record.keys() & BATCHED:
                 _log([record], self.store, self.run_id)
-            if "image" in record:
-                self._send_image(record, position)
-            self._send_other(record)
+            self._send_other(record, position)
         except Exception as error:
             self._is_there(error)
             if key not in self.sent.aside:
@@ -149,11 +147,13 @@ class _Way:
                 f"mlflow runs restore --run-id {self.run_id}"
             ) from error
 
-    def _send_other(self, record: Record) -> None:
+    def _send_other(self, record: Record, position: int) -> None:
         store, run_id = self.store, self.run_id
         if "file" in record:
             with self._waiting(record["file"]) as path:
                 store.log_artifact(run_id, str(path), str(Path(record["file"]).parent).removeprefix("."))
+        elif "image" in record:
+            self._send_image(record, position)
         elif "model" in record:
             model_id = models.log(
                 run_id,

@@ -1,6 +1,7 @@
 """What the tests share: a project folder of their own with a migrated store, and runs as a user types them."""
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -36,6 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return [*LONGEST, name].index(name)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and no collection needs to go through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is left at the end would be told as leaked
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -1,5 +1,8 @@
 """All that an experiment imports when it first uses it, for the server in processes.py."""
 
+import atexit
+import gc
+
 import accelerate.utils  # noqa: F401
 import matplotlib.figure  # noqa: F401
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
@@ -18,3 +21,6 @@ from harness.tracking import agent  # noqa: F401
 PIL.Image.preinit()
 sqlalchemy.orm.configure_mappers()
 torch.compiler.reset()  # imports the compiler, which every process of several does
+gc.collect()
+gc.freeze()
+atexit.register(gc.unfreeze)  # what is left at the end would be told as leaked

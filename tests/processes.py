@@ -123,11 +123,14 @@ def wait(processes: list[ForkServerProcess], patience_s: float = PATIENCE_S) -> 
 
 
 def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Return when something is so."""
+    """Return when something is so. Who asks has a fifth of a core at most: what is waited for needs it."""
     limit = time.monotonic() + patience_s
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < limit, "what was waited for did not come"
-        time.sleep(0.01)
+        asked = time.monotonic()
+        assert asked < limit, "what was waited for did not come"
+        time.sleep(max(0.01, 4 * (asked - began)))
+        began = time.monotonic()
 
 
 def run(folder: Path, script: str, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:

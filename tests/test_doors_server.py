@@ -36,7 +36,11 @@ cli.main(main)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
-    server = TeamServer(tmp_path_factory.mktemp("team"))
+    """In a folder that others could read."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "server" / "artifacts").mkdir(parents=True, mode=0o755)
+    (folder / "server" / "artifacts" / "old.txt").touch(0o644)
+    server = TeamServer(folder)
     server.start()
     yield server
     server.stop()
@@ -69,6 +73,7 @@ def run(folder: Path, experiment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_nobody_else_reads_or_writes_the_servers_folder(server: TeamServer, tmp_path: Path) -> None:
+    """What others could read is closed, what they could write to is refused."""
     own = server.folder / "server"
     assert own.stat().st_mode & 0o777 == 0o700
     for place, mode in (("server", 0o777), ("server/artifacts", 0o775), ("server/mlflow.db", 0o666)):
@@ -80,17 +85,6 @@ def test_nobody_else_reads_or_writes_the_servers_folder(server: TeamServer, tmp_
         done = processes.run(folder, "harness.tracking.server", *flags, **server.credentials)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert f"others may write to {place}" in done.stderr
-
-
-def test_a_folder_that_others_could_read_is_closed(tmp_path: Path) -> None:
-    (tmp_path / "server" / "artifacts").mkdir(parents=True, mode=0o755)
-    (tmp_path / "server" / "artifacts" / "old.txt").touch(0o644)
-    server = TeamServer(tmp_path)
-    server.start()
-    try:
-        assert (tmp_path / "server").stat().st_mode & 0o777 == 0o700
-    finally:
-        server.stop()
 
 
 def test_a_user_changes_nothing_of_anothers(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import processes
 import psutil
 import pytest
 import sqlalchemy
@@ -142,10 +143,11 @@ def test_eight_runs_at_once_make_the_sqlite_store(tmp_path: Path) -> None:
 
 
 def write_as_eight(uri: str, folder: Path, **credentials: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WRITERS, uri, "8", str(METRICS)],
-        cwd=folder, env=environment(**credentials), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    with processes.agent(folder, **credentials):
+        done = subprocess.run(
+            [sys.executable, "-c", WRITERS, uri, "8", str(METRICS)],
+            cwd=folder, env=environment(**credentials), capture_output=True, text=True, check=False,
+        )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     runs = tracking.read_runs("tags.number != ''", tracking_uri=uri)
     assert sorted(runs["tags.number"]) == [str(number) for number in range(8)]

@@ -1,5 +1,7 @@
 """What every task needs first and waits for: the fork server has it from the beginning, and each process from there."""
 
+import gc
+
 import accelerate.utils
 import matplotlib.figure
 import scipy.stats
@@ -13,3 +15,5 @@ __all__ = ["ImageDraw", "ImageFont", "accelerate", "classifiers", "matplotlib", 
 
 Image.preinit()
 provenance.packages()
+gc.collect()
+gc.freeze()  # else each process's collector goes through all of it, and copies the pages

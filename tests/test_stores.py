@@ -329,20 +329,21 @@ def test_a_store_of_an_older_mlflow_is_named_with_what_mends_it(store: str, tmp_
 @pytest.mark.usefixtures("agent")
 def test_a_judge_is_the_stores_and_is_fetched_by_who_has_none_or_a_damaged_one(store: str, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "outputs" / "judges")
-    assert ran(tmp_path, "vae.py", *SMALL) == (0, "")
+    small, small_classifier = ((*flags, "--judge-steps", "40") for flags in (SMALL, SMALL_CLASSIFIER))
+    assert ran(tmp_path, "vae.py", *small) == (0, "")
     (trained,) = tmp_path.rglob("judges/*/*.safetensors")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     with processes.agent(elsewhere):
-        assert ran(elsewhere, "vae.py", *SMALL, "--seed", "1", "--tracking-uri", store) == (0, "")
+        assert ran(elsewhere, "vae.py", *small, "--seed", "1", "--tracking-uri", store) == (0, "")
         (fetched,) = elsewhere.rglob("judges/*/*.safetensors")
         assert fetched.read_bytes() == trained.read_bytes()
         fetched.write_bytes(fetched.read_bytes()[:1000])
-        code, errors = ran(elsewhere, "vae.py", *SMALL, "--seed", "2", "--tracking-uri", store)
+        code, errors = ran(elsewhere, "vae.py", *small, "--seed", "2", "--tracking-uri", store)
         assert code == 0
         assert "is damaged" in errors
         assert fetched.read_bytes() == trained.read_bytes()
-        assert ran(elsewhere, "classifier.py", *SMALL_CLASSIFIER) == (0, "")  # whose own store has none yet
+        assert ran(elsewhere, "classifier.py", *small_classifier) == (0, "")  # whose own store has none yet
     assert {file.read_bytes() for file in elsewhere.rglob("judges/*/*.safetensors")} == {trained.read_bytes()}
     own = f"sqlite:///{elsewhere}/outputs/mlflow.db"
     assert len(tracking.read_runs("tags.kind = 'judge'", tracking_uri=own)) == 1

@@ -223,7 +223,9 @@ def test_a_trial_cannot_read_the_test_split(tmp_path: Path, forked: Callable, pl
     assert normal.returncode == 2
     assert "t10k-images-idx3-ubyte is damaged" in normal.stderr
     objectives = ("--objectives", "accuracy", "cas", "--trials", "1", "--confirm-seeds", "0", "--name", "blind")
-    done = forked("tune.py", "vae", *common, "--steps", "5", "--classifier.steps", "5", *objectives)
+    done = forked(
+        "tune.py", "vae", *common, "--steps", "5", "--classifier.steps", "5", "--judge-steps", "40", *objectives
+    )
     assert done.returncode == 0, done.stderr
     assert study_of(place, "blind").trials[0].state == TrialState.COMPLETE
 

@@ -249,7 +249,7 @@ def model_page(page: Page, uri: str, found: Comparison) -> None:
     expect(page.get_by_role("heading", name="generator")).to_be_visible()
     expect(page.get_by_text("Ready", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name=run["name"]).first).to_be_visible()
-    expect(page.get_by_text("generate.py --model models:/")).to_be_visible()
+    expect(page.get_by_text("generate.py --run")).to_be_visible()
     figure = run[f"metrics.{RANKED}"]
     expect(page.get_by_role("row").filter(has_text=RANKED).get_by_text(f"{figure:.2%}", exact=True)).to_be_visible()
     expect(page.get_by_role("row").filter(has_text=RANKED).get_by_text(str(figure), exact=True)).to_be_attached()

@@ -1,5 +1,7 @@
 """A folder's run in its store: made once, however often it is asked for."""
 
+import functools
+import time
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -18,6 +20,8 @@ FOLDER_TAG = "journal"
 """The tag by which a store knows the run of a folder."""
 NAME_LENGTH = 250
 """Of a run's name in MLflow's table of runs: PostgreSQL refuses a longer one, as a cell of many settings has."""
+EXPERIMENT_S = 5.0
+"""For which an experiment that was found is not looked for again: a run that finds it deleted waits, and looks."""
 REFERENCES = ("samples_run", "trained_by")
 """Tags that name another run: by the store's id, where it has one."""
 
@@ -35,7 +39,7 @@ def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
         if "of" in begun:
             known = [store.get_run(_parent(begun["of"], store))]
         else:
-            sent.experiment = experiments.find_or_make(begun["experiment"], store).experiment_id
+            sent.experiment = _experiment(begun["experiment"], store, time.monotonic() // EXPERIMENT_S)
             known = _of_folder(folder, sent.experiment, store)
         run = known[0] if known else _create(folder, store, sent.experiment, begun)
     except MlflowException as error:
@@ -50,6 +54,11 @@ def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
         sent.images = (folder / JOURNAL).stat().st_size
     sent.run_id, sent.experiment, sent.store = run.info.run_id, run.info.experiment_id, str(store.tracking_uri)
     sent.write(folder)
+
+
+@functools.lru_cache(maxsize=16)
+def _experiment(name: str, store: MlflowClient, period: float) -> str:
+    return experiments.find_or_make(name, store).experiment_id
 
 
 def _create(folder: Path, store: MlflowClient, experiment_id: str, begun: Record) -> Run:

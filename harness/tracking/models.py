@@ -71,10 +71,9 @@ def _of_model(figure: Metric, model_id: str) -> Metric:
 
 
 def _make(run_id: str, experiment_id: str, folder: Path, said: Record, store: MlflowClient) -> str:
-    made = store.create_logged_model(experiment_id, GENERATOR, run_id, params=said["about"])
-    description = _description(said, made.model_id, run_id, experiment_id)
+    tags = {MLFLOW_RUN_NOTE: _description(said, run_id, experiment_id)}
+    made = store.create_logged_model(experiment_id, GENERATOR, run_id, tags, said["about"])
     try:
-        store.set_logged_model_tags(made.model_id, {MLFLOW_RUN_NOTE: description})
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "model"
             _save(folder, path, said["labels"], Model(run_id=run_id, model_uuid=made.model_id, model_id=made.model_id))
@@ -86,12 +85,12 @@ def _make(run_id: str, experiment_id: str, folder: Path, said: Record, store: Ml
     return made.model_id
 
 
-def _description(said: Record, model_id: str, run_id: str, experiment_id: str) -> str:
+def _description(said: Record, run_id: str, experiment_id: str) -> str:
     """The markdown of a model's page: what it is, its samples, how to draw others."""
     page = f"#/experiments/{experiment_id}/runs/{run_id}"
     labels = " ".join(map(str, said["labels"]))
     shown = [f"![samples](get-artifact?path={said['picture']}&run_uuid={run_id})"] if said["picture"] else []
-    command = f"python experiments/generate.py --model models:/{model_id} --labels {labels} --out drawn.png"
+    command = f"python experiments/generate.py --run {run_id} --labels {labels} --out drawn.png"
     return "\n\n".join(
         [
             said["description"],

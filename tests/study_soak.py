@@ -44,11 +44,12 @@ AWAY_S = 5.0
 STUDY = (
     "tune.py", "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "40", "--batch-size", "16",
     "--classifier.steps", "20", "--checkpoint-every", "10", "--pruner", "none", "--confirm-seeds", "0",
-    "--name", "soak",
+    "--judge-steps", "40", "--name", "soak",
 )  # fmt: skip
 COMPARISON = (
     "compare.py", "--dataset", "digits", "--n-real", "100", "--num-synthetic", "100", "--methods", "vae", "--controls",
     "noise", "--vae.steps", "60", "--classifier.steps", "60", "--checkpoint-every", "10",
+    "--judge-steps", "40",
 )  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def cells(uri: str) -> pd.Series:
 
 SPANNING = (
     "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "20", "--batch-size", "16", "--objectives", "fid",
-    "--processes-per-trial", "2", "--process-timeout", "60",
+    "--processes-per-trial", "2", "--process-timeout", "60", "--judge-steps", "40",
 )  # fmt: skip
 REASONS = {
     "exception": "rank 1: MemoryError: no memory is left on rank 1",

@@ -103,7 +103,7 @@ LONG = (pytest.mark.long, pytest.mark.timeout(7200))
 
 @pytest.fixture(params=[pytest.param(fuzz.FEW, id="few"), pytest.param(fuzz.MANY, id="many", marks=LONG)])
 def fuzzed(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """`fuzzed(samples, check)`: `check` a thousand changed samples, a hundred times as many in `make soak`."""
+    """`fuzzed(samples, check)`: `check` 300 changed samples, 100,000 in `make soak`."""
 
     def each(samples: Sequence[bytes], check: Callable[[bytes], object]) -> None:
         record_property(fuzz.TRIED, request.param)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-FEW, MANY = 1000, 100_000
+FEW, MANY = 300, 100_000
 """Inputs in the normal suite, the same on every run, and in `make soak`, of --hypothesis-seed."""
 TRIED = "tried"
 """Under this name a test records how many inputs or faults it has tried."""

@@ -18,7 +18,7 @@ from processes import until
 from harness import tracking
 from harness.errors import InputError
 from harness.outputs import as_part
-from harness.tracking import addresses, closing, inputs, local, provenance, stores
+from harness.tracking import addresses, calls, closing, inputs, local, making, provenance, shipping, stores, waiting
 from harness.tracking.redaction import redacted
 
 SMALL = ("--dataset", "digits", "--n-real", "100", "--steps", "20", "--num-synthetic", "200", "--no-register")
@@ -254,6 +254,28 @@ def test_a_deleted_experiment_is_one_line_before_any_work(store: str, tmp_path: 
     assert errors.count("\n") == 1
     assert "the experiment 'generators' was deleted; to have it back: mlflow experiments restore" in errors
     assert not local.folders()
+
+
+def test_a_run_whose_experiment_goes_behind_another_ones_is_kept_and_made_in_a_new_one(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted and purged within the seconds in which who sends does not look for it again."""
+    monkeypatch.setattr(making, "EXPERIMENT_S", 1e9)
+    for patience in ("START_PATIENCE_S", "END_PATIENCE_S"):
+        monkeypatch.setattr(waiting, patience, 0.0)
+    for name in ("ring", "ensure"):
+        monkeypatch.setattr(calls, name, lambda *_: None)
+    before, client = said(store), stores.client(store)
+    shipping.ship(before.folder, client)
+    client.delete_run(before.id)
+    client.delete_experiment(client.get_experiment_by_name("generators").experiment_id)
+    gc = ("mlflow", "gc", "--backend-store-uri", store)
+    assert processes.run(Path.cwd(), *gc, MLFLOW_TRACKING_URI=store).returncode == 0
+    run = said(store)
+    with pytest.raises(making.Away):
+        shipping.ship(run.folder, client)
+    shipping.ship(run.folder, client)
+    assert is_whole_but_for_files(run, store)
 
 
 @pytest.mark.usefixtures("agent")

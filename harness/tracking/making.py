@@ -21,7 +21,7 @@ FOLDER_TAG = "journal"
 NAME_LENGTH = 250
 """Of a run's name in MLflow's table of runs: PostgreSQL refuses a longer one, as a cell of many settings has."""
 EXPERIMENT_S = 5.0
-"""For which an experiment that was found is not looked for again: a run that finds it deleted waits, and looks."""
+"""For which an experiment that was found is not looked for again."""
 REFERENCES = ("samples_run", "trained_by")
 """Tags that name another run: by the store's id, where it has one."""
 
@@ -43,8 +43,9 @@ def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
             known = _of_folder(folder, sent.experiment, store)
         run = known[0] if known else _create(folder, store, sent.experiment, begun)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise Gone(f"the store has run {begun.get('of')} no more: it was purged") from error
+        _experiment.cache_clear()  # it may have been deleted meanwhile
+        if "of" in begun and error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise Gone(f"the store has run {begun['of']} no more: it was purged") from error
         raise Away(str(error)) from error
     except (InputError, Gone, Away):
         raise

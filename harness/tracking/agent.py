@@ -46,9 +46,9 @@ class Errand:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.address = str(local.beginning(folder).get("store") or "")
-        self.is_here = local.is_of_this_host(folder)
         begun = local.beginning(folder)
+        self.address = str(begun.get("store") or "")
+        self.is_here = local.is_of_this_host(folder)
         self.is_own = "of" not in begun
         self.works = self.is_own and begun.get("tags", {}).get("kind") not in WAITING
         self.next_s, self.beat_s = 0.0, -math.inf

@@ -37,6 +37,7 @@ def test_digits_are_the_real_ones(digits: datasets.Dataset) -> None:
 def test_digits_are_read_as_scikit_learn_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, target = published.digits_of_scikit_learn()
     monkeypatch.setattr(published, "find_spec", lambda _: None)  # an installation that is no folder of files
+    published.digits_of_scikit_learn.cache_clear()
     expected = published.digits_of_scikit_learn()
     assert np.array_equal(pixels, expected[0])
     assert np.array_equal(target, expected[1])

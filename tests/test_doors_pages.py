@@ -25,8 +25,9 @@ def place(empty_outputs: Path) -> Iterator[Path]:
     """A project's folder with a store, whose environment is made; a socket's path has 107 bytes at most."""
     folder = Path(tempfile.mkdtemp(prefix="pages-"))
     shutil.copytree(empty_outputs, folder / "outputs")
-    for name in ("pyproject.toml", "constraints.txt", "mlflow.env", "ready"):
+    for name in ("pyproject.toml", "constraints.txt", "ready"):
         (folder / name).touch()
+    shutil.copy(ROOT / "mlflow.env", folder)
     optuna.create_study(storage=f"sqlite:///{folder}/outputs/studies.db")
     yield folder
     shutil.rmtree(folder)

@@ -1,5 +1,6 @@
 """Data sets that others have published: scikit-learn's digits, MNIST and its kin."""
 
+import functools
 import gzip
 import hashlib
 import math
@@ -58,6 +59,7 @@ def _digit_names(number: int) -> tuple[str, ...]:
     return tuple(map(str, range(number)))
 
 
+@functools.cache
 def digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     """Pixels float64 [1797, 64] in 0 … 16 and labels: what `load_digits` reads, without the seconds of its import."""
     package = find_spec("sklearn")

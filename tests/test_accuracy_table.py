@@ -275,7 +275,8 @@ def stored_comparison(folder: Path) -> tuple[str, str]:
             if key.startswith("metrics.") and not math.isnan(value)
         }
         log("classifiers", run["name"], tags, metrics, run["status"], start)
-    log("generators", "ddpm", tags | {"kind": "generator"}, {"test/cas": 0.1}, "FINISHED", 4_000)
+    figures = {"test/cas": 0.1, "validation/cas": 0.2, "cost/training_device_seconds": 3.0}
+    log("generators", "ddpm", tags | {"kind": "generator"}, figures, "FINISHED", 4_000)
     log("classifiers", "alone", {"kind": "classifier"}, {"test/accuracy": 0.1}, "FINISHED", 5_000)
     return uri, parent
 

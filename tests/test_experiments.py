@@ -98,6 +98,17 @@ def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str) -> None:
     assert (first != other).any()
 
 
+def test_a_run_is_in_the_table_of_records(vae_run: str, forked: Launch, place: Path) -> None:
+    done = forked("analysis.records", "--experiment", "generators", "--mark", "0", "--out", "records")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(place / "records" / "records.csv")
+    (row,) = table[table["run_ids"] == vae_run].to_dict("records")
+    assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 40"
+    assert f"| {row['commit'][:7]} | {row['recipe']}" in re.sub(" +", " ", done.stdout)
+    none = forked("analysis.records", "--experiment", "none", "--out", "records")
+    assert (none.returncode, none.stderr.count("\n")) == (2, 1), none.stderr
+
+
 def test_figures_of_quality_by_the_number_of_samples(vae_run: str, forked: Launch, place: Path) -> None:
     command = ("sample_size.py", "--n-real", "200", "--samples", vae_run, "--out", "numbers.csv")
     done = forked(*command, "--numbers", "50", "100", "300", "400", "--cas-steps", "150")

@@ -104,7 +104,7 @@ def test_a_run_is_in_the_table_of_records(vae_run: str, forked: Launch, place: P
     table = pd.read_csv(place / "records" / "records.csv")
     (row,) = table[table["run_ids"] == vae_run].to_dict("records")
     assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 40"
-    assert f"| {row['commit'][:7]} | {row['recipe']}" in re.sub(" +", " ", done.stdout)
+    assert f"| {row['commit']} | {row['recipe']}" in re.sub(" +", " ", done.stdout)
     none = forked("analysis.records", "--experiment", "none", "--out", "records")
     assert (none.returncode, none.stderr.count("\n")) == (2, 1), none.stderr
 

@@ -14,7 +14,7 @@ def runs(*recipes: tuple[str, str, float, list[float]]) -> pd.DataFrame:
     rows = [
         {
             "run_id": f"{commit}{seed}", "commit": commit, "command": command, "training_s": seconds + seed, "cas": cas,
-            "dataset": "mnist", "n_real": "55000", "device": DEVICE,
+            "dataset": "mnist", "n_real": "55000", "device": DEVICE, "seed": str(seed),
             "start_time": pd.Timestamp(2026, 11, 1 + day, seed, tz="UTC"),
         }
         for day, (commit, command, seconds, scores) in enumerate(recipes)
@@ -46,6 +46,12 @@ def test_a_record_counts_and_is_quicker_than_all_before_it() -> None:
     assert table["p"].iloc[0] == pytest.approx(stats.t.sf((0.983 - 0.98) / error, df=4))
     assert table["p"].iloc[1] > records.COUNTS
     assert pd.isna(table["p"].iloc[4])
+
+
+def test_a_seed_that_was_run_again_counts_once() -> None:
+    twice = runs(("aa", "ddpm.py", 900, GOOD), ("aa", "ddpm.py", 100, GOOD))
+    (row,) = records.by_recipe(twice, 0.98).to_dict("records")
+    assert (row["num_seeds"], row["training_s"]) == (5, 902)
 
 
 def test_each_device_has_its_own_records() -> None:

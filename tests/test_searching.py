@@ -176,6 +176,15 @@ def test_what_a_killed_driver_left_running_is_failed_and_tried_again_with_its_va
     assert storages.by_slot(study.trials)["0"][-1].values == [0.25]
 
 
+def test_a_slot_keeps_its_values_though_its_last_attempt_was_cut_off_before_it_had_them_all() -> None:
+    study = made()
+    first = asked(study, "0", x=0.25)
+    study.tell(first, state=TrialState.FAIL)
+    study.enqueue_trial({"x": 0.25}, {SLOT: "0"})
+    study.ask()
+    assert storages.by_slot(search().trials)["0"][-1].values == [0.25]
+
+
 def test_a_driver_that_is_killed_between_two_calls_leaves_nothing_that_hinders_the_next() -> None:
     study = made()
     study.ask()  # before its slot was said

@@ -12,6 +12,7 @@ from processes import ROOT, environment, until
 
 from harness import tracking
 from harness.errors import InputError
+from harness.tracking import journal, local
 
 
 @pytest.fixture
@@ -116,6 +117,18 @@ def test_children_parents_and_resumed_runs(uri: str) -> None:
         until(lambda: tracking.get_run(parent.id, uri)["status"] == "RUNNING")
     assert again.id == parent.id
     assert tracking.get_run(parent.id, uri)["status"] == "FINISHED"
+
+
+def test_a_run_whose_writer_was_killed_at_its_first_line_says_its_settings_when_it_goes_on(uri: str) -> None:
+    with started(uri) as run:
+        pass
+    place = run.folder / local.JOURNAL
+    place.write_bytes(place.read_bytes().split(b"\n")[0] + b"\n")
+    for _ in range(2):
+        with started(uri, resume=run.id):
+            pass
+    assert [record["params"] for record, _ in journal.read(place) if "params" in record] == [{"steps": "3"}]
+    assert "provenance/packages.txt" in [record.get("file") for record, _ in journal.read(place)]
 
 
 def test_reading_filters_and_pages(uri: str) -> None:

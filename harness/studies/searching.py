@@ -82,7 +82,7 @@ class Search:
         engine.submit(slot, patiently(lambda: self._make_task(trial, slot)))
 
     def _ask(self, waiting: Sequence[str]) -> tuple[str, Trial]:
-        """A trial of the first slot that waits; its values are its last attempt's, where it had one."""
+        """A trial of the first slot that waits; its values are those of its attempts before, where it had any."""
         for slot in itertools.cycle(waiting):
             past = self._past().get(slot, [])
             if (not past or past[-1].state != TrialState.WAITING) and (given := self._given(slot, past)):
@@ -97,7 +97,8 @@ class Search:
         raise AssertionError("nothing waits")
 
     def _given(self, slot: str, past: Sequence[optuna.trial.FrozenTrial]) -> dict[str, Any]:
-        return {**(past[-1].params if past else {}), **self._slots[slot]}
+        known = {name: value for trial in past for name, value in trial.params.items()}
+        return known | dict(self._slots[slot])
 
     def _hear(self, slot: str, words: tuple[Any, ...]) -> bool:
         """What a trial says of itself, and Optuna of it."""

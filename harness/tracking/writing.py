@@ -71,6 +71,7 @@ class Run:
         self._parts: list[Run] = []
         self._named: set[str] = set()
         self._said: dict[str, int] = {}  # the last step of each metric and image before this process
+        self._has_params = False
         self._journal = Journal(self.folder / JOURNAL) if folder else None
         self._looked, self._troubled = time.monotonic(), False
         if self._journal:
@@ -79,6 +80,7 @@ class Run:
                 sent.journal = 0
                 sent.write(self.folder)
             for record, _ in journal.read(self._journal.path):
+                self._has_params = self._has_params or "params" in record
                 if "step" in record:
                     self._said |= dict.fromkeys(record.get("metrics", [record.get("image")]), record["step"])
 
@@ -90,6 +92,13 @@ class Run:
     def last_logged_step(self, key: str) -> int:
         """The last step of a metric before this process; -1 where there is none."""
         return self._said.get(key, -1)
+
+    def introduce(self, params: Mapping[str, Any]) -> None:
+        """Say once what code and settings the run is of: also in place of a writer that was killed before it did."""
+        if self._has_params:
+            return
+        _log_provenance(self)
+        self.params(params)
 
     def begin(self, **record: Any) -> None:
         """Say what run this is, or that it goes on; and have the agent know."""
@@ -334,14 +343,14 @@ def run(
         try:
             if resume:
                 current.begin(status="RUNNING")
+                current.introduce(params)
             elif of:
                 current.begin(store=address, of=of, name=name)
                 current.begin(status="RUNNING")
             else:
                 known = {"mlflow.user": _user()} | _short({**provenance.tags(), **tags})
                 current.begin(store=address, experiment=experiment, name=redacted(name), parent=parent, tags=known)
-                current.params(params)
-                _log_provenance(current)
+                current.introduce(params)
             yield current
             current.metrics({"cost/wall_seconds": time.monotonic() - start, "cost/peak_memory_bytes": _peak_memory()})
             current.end("FINISHED")

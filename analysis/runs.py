@@ -102,7 +102,7 @@ class Source:
 
 
 def comparison_id(comparison: str | None = None, tracking_uri: str | None = None) -> str:
-    """The run id of a comparison given by its run id or its unique run name; None is the newest one.
+    """The run id of a comparison given by that, its folder's here, or its unique run name; None is the newest one.
 
     Raises InputError where the store has no such comparison, or several of that name.
     """
@@ -113,8 +113,9 @@ def comparison_id(comparison: str | None = None, tracking_uri: str | None = None
     found = found.sort_values("start_time", ascending=False)
     if comparison is None:
         return found["run_id"].iloc[0]
-    if (found["run_id"] == comparison).any():
-        return comparison
+    known = tracking.in_the_store(comparison)
+    if (found["run_id"] == known).any():
+        return known
     named = found[found["name"] == comparison]
     if named.empty:
         newest = ", ".join(found["name"].head(5))

@@ -166,7 +166,7 @@ def test_a_comparisons_run_has_the_gain_on_top_by_n_real(store: str) -> None:
                 "classifiers", cell["run_id"], tags=own, params=params, parent=run.id, tracking_uri=uri
             ) as child:
                 child.metrics({"test/accuracy": cell["accuracy"]}, 1)
-        parent = run.id
+        parent = run.folder.name  # as it may have called itself before the store had it
         tracking.sync(uri)
         answer.log(run, parent, uri)
     found = tracking.get_run(parent, uri)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.tracking.addresses import default_uri, without_password
     from harness.tracking.artifacts import fetched, log_files
     from harness.tracking.closing import reap, sync
+    from harness.tracking.local import in_the_store
     from harness.tracking.reading import get_run, read_arrays, read_histories, read_runs
     from harness.tracking.stores import client
     from harness.tracking.writing import Run, exit_code, note_left, run
@@ -23,6 +24,7 @@ _WHERE = {
     "addresses": ("default_uri", "without_password"),
     "artifacts": ("fetched", "log_files"),
     "closing": ("reap", "sync"),
+    "local": ("in_the_store",),
     "reading": ("get_run", "read_arrays", "read_histories", "read_runs"),
     "stores": ("client",),
     "writing": ("Run", "exit_code", "note_left", "run"),
@@ -36,6 +38,7 @@ __all__ = [
     "exit_code",
     "fetched",
     "get_run",
+    "in_the_store",
     "log_files",
     "note_left",
     "read_arrays",

@@ -134,7 +134,10 @@ def id_of(folder: Path) -> str:
 
 def in_the_store(run: str) -> str:
     """The store's id of a run that is named by that or by its folder here."""
-    return id_of(RUNS / run) if "/" not in run and (RUNS / run / JOURNAL).exists() else run
+    with contextlib.suppress(OSError):  # a name that is too long for a folder's
+        if "/" not in run and (RUNS / run / JOURNAL).exists():
+            return id_of(RUNS / run)
+    return run
 
 
 def beginning(folder: Path) -> Record:

@@ -58,18 +58,22 @@ def read_histories(
 ) -> pd.DataFrame:
     """All values that runs have logged of metrics, in long form, by run and key as given, then step and time.
 
+    A run is named by its id, or that of its folder here.
+
     Columns: run_id, key, step, time (UTC), value. All keys by default; a run that has no such key has no rows.
     Raises InputError for an id that the store does not have, and for a store that is away.
     """
     with answering(tracking_uri):
         search = _search("", None, tracking_uri)
-        known = search.rows_of(dict.fromkeys(run_ids))
-        unknown = [run_id for run_id in run_ids if run_id not in known]
+        ids = {run_id: local.in_the_store(run_id) for run_id in run_ids}
+        known = search.rows_of(ids.values())
+        unknown = [run_id for run_id in ids if ids[run_id] not in known]
         if unknown:
             raise InputError(_no_run(unknown[0], tracking_uri))
-        pairs = [(run_id, key) for run_id in dict.fromkeys(run_ids) for key in _keys(known[run_id], keys)]
+        pairs = [(run_id, key) for run_id in ids for key in _keys(known[ids[run_id]], keys)]
         with ThreadPoolExecutor(REQUESTS) as pool:
-            histories = list(pool.map(lambda pair: search.store.get_metric_history(*pair), pairs))
+            asked = pool.map(lambda pair: search.store.get_metric_history(ids[pair[0]], pair[1]), pairs)
+            histories = list(asked)
     values = [
         (run_id, key, metric.step, metric.timestamp, number(metric.value))
         for (run_id, key), history in zip(pairs, histories, strict=True)

@@ -103,7 +103,7 @@ def test_a_run_is_in_the_table_of_records(vae_run: str, forked: Launch, place: P
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(place / "records" / "records.csv")
     (row,) = table[table["run_ids"] == vae_run].to_dict("records")
-    assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 40"
+    assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 10"
     assert f"| {row['commit']} | {row['recipe']}" in re.sub(" +", " ", done.stdout)
     none = forked("analysis.records", "--experiment", "none", "--out", "records")
     assert (none.returncode, none.stderr.count("\n")) == (2, 1), none.stderr

@@ -30,7 +30,7 @@ def cluster() -> Iterator[Postgres]:
     cluster.remove()
 
 
-@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+@pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.long)])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
     database = request.getfixturevalue("cluster").url if request.param == "postgresql" else ""
     server = TeamServer(tmp_path_factory.mktemp("team"), database)
@@ -210,7 +210,6 @@ def test_a_secret_of_the_environment_or_the_address_is_kept_nowhere(server: Team
     assert not [command for command in commands if any(secret in command for secret in hidden)]
 
 
-@pytest.mark.parametrize("made", ["sqlite"], indirect=True)
 def test_it_says_in_a_line_what_it_needs(tmp_path: Path, server: TeamServer) -> None:
     def refused(*flags: str, **more: str) -> str:
         done = subprocess.run(

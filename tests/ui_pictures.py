@@ -126,10 +126,8 @@ def browser(login: HttpCredentials | None = None) -> Iterator[Page]:
 
 
 def keep(page: Page, path: Path, height: int = SIZE["height"]) -> None:
-    """A picture of what the page shows now, down to a height, small enough for a README."""
+    """A picture of what the page shows now, down to a height."""
     page.screenshot(path=path, animations="disabled", clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def runs_table(page: Page, uri: str, found: Comparison) -> None:
@@ -412,6 +410,9 @@ def main(store: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     pictures(store, out)
     study_pictures(store, out)
+    for path in out.glob("*.png"):  # small enough for a README
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ READABLE = 30
 
 
 def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
-    """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured."""
+    """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured, no count blank."""
     import seaborn
     from matplotlib.figure import Figure
 
@@ -62,8 +62,8 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
     off_diagonal = np.where(np.eye(len(counts), dtype=bool), 0, counts)
     names = [shortened(name) for name in classes] if is_readable else "auto"
     seaborn.heatmap(
-        off_diagonal, annot=counts if is_readable else None, fmt="d", cmap="Reds", square=True, cbar=not is_readable,
-        xticklabels=names, yticklabels=names, ax=axes,
+        off_diagonal, annot=np.where(counts, counts.astype(str), "") if is_readable else None, fmt="", cmap="Reds",
+        square=True, cbar=not is_readable, xticklabels=names, yticklabels=names, ax=axes,
     )  # fmt: skip
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,10 +81,16 @@ class Section:
         for name, (figure, _) in self.pictures.items():
             paths.append(folder / f"{name}.png")
             if figure is not None:
-                figure.savefig(paths[-1], dpi=DPI)
-                with Image.open(paths[-1]) as picture:  # 256 colours take half the bytes of a page that holds them all
-                    picture.convert("RGB").quantize().save(paths[-1], optimize=True)
+                _draw(figure, paths[-1])
         return paths
+
+
+def _draw(figure: Figure, path: Path) -> None:
+    """In 256 colours, which take half the bytes of a page that holds all pictures."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI, pil_kwargs={"compress_level": 0})
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").quantize().save(path)
 
 
 def in_names(setting: str) -> str:

@@ -26,7 +26,7 @@ from harness.training.loop import Batches, train
 
 CPU = torch.device("cpu")
 VARIANTS = {
-    "ddpm": {"steps": 300, "hidden_channels": 16, "num_steps": 50},
+    "ddpm": {"steps": 150, "hidden_channels": 16, "num_steps": 50},
     "vae": {"steps": 60},
     "drifting": {"steps": 60},
     "gan": {"steps": 60, "critic_steps": 2},
@@ -115,10 +115,10 @@ def test_training_is_a_function_of_the_seed(variant: str) -> None:
 def test_the_label_reaches_the_image(name: str) -> None:
     """After a short training, a class mean of samples is nearest to the real mean of its own class."""
     small = {"hidden_channels": 16} if name == "ddpm" else {}
-    config = dataclasses.replace(methods.find(name).Config(), steps=300, batch_size=64, **small)
+    config = dataclasses.replace(methods.find(name).Config(), steps=200, batch_size=64, **small)
     model = generators.build_generator(name, config, ImageShape(1, 8, 8, 10), seed=0)
     model.prepare(Accelerator(cpu=True))
-    for _ in train(model, Batches((DIGITS.real, 64), seed=0), 300):
+    for _ in train(model, Batches((DIGITS.real, 64), seed=0), 200):
         pass
     drawn = sampling.draw_images(model, torch.arange(500) % 10, 0, CPU)
 

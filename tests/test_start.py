@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from processes import ROOT, environment
 
-HEAVY = {"torch", "accelerate", "mlflow", "pandas", "numpy", "scipy", "sklearn", "seaborn", "matplotlib", "statsmodels",
-         "optuna", "torchvision", "torchmetrics", "diffusers", "sqlalchemy"}  # fmt: skip
+HEAVY = {"torch", "accelerate", "mlflow", "pandas", "numpy", "scipy", "sklearn", "seaborn", "matplotlib", "optuna",
+         "torchvision", "torchmetrics", "diffusers", "sqlalchemy"}  # fmt: skip
 SCRIPTS = sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
 ANALYSES = sorted(path.stem for path in (ROOT / "analysis").glob("*.py") if "cli.main(" in path.read_text())
 ROWS = ROOT / "analysis/results/mnist/rows.csv"
@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "the server's --help": (["harness.tracking.server --help"], set()),
     "tables of rows": (
         [f"analysis.{name} --rows {ROWS} --out {{folder}}" for name in ("claims", "significance")],
-        {"pandas", "numpy", "scipy", "statsmodels"},
+        {"pandas", "numpy", "scipy"},
     ),
 }
 """Commands of a kind, run one after the other in one process, and which of the heavy packages they may import."""

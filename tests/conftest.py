@@ -19,7 +19,9 @@ import processes
 import pytest
 from processes import ROOT, environment
 
-from harness import locks
+from harness import cli, locks
+
+gc.set_threshold(cli.RARELY)
 
 Launch = Callable[..., subprocess.CompletedProcess]
 

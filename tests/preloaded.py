@@ -2,31 +2,26 @@
 
 import atexit
 import gc
+from importlib import import_module
 
-import accelerate.utils  # noqa: F401
-import matplotlib.figure  # noqa: F401
-import mlflow.server
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-import optuna.importance  # noqa: F401
-import PIL.Image
-import scipy.stats  # noqa: F401
-import seaborn  # noqa: F401
-import sqlalchemy.orm
-import torch
-import torch.nested
-import typeguard  # noqa: F401
+NEEDED = (
+    "accelerate.utils", "matplotlib.figure", "mlflow.server", "mlflow.store.tracking.sqlalchemy_store",
+    "optuna.importance", "PIL.Image", "scipy.stats", "seaborn", "sqlalchemy.orm", "torch.compiler", "torch.nested",
+    "typeguard",
+    "experiments.classifier", "experiments.compare", "experiments.generate", "experiments.tune",
+    "harness.cli", "harness.data.published", "harness.runs.generators", "harness.tracking.agent",
+    "harness.tracking.provenance",
+)  # fmt: skip
 
-from experiments import classifier, compare, generate, tune  # noqa: F401
-from harness.data import published
-from harness.runs import generators  # noqa: F401
-from harness.tracking import agent, provenance  # noqa: F401
-
-PIL.Image.preinit()
-published.digits_of_scikit_learn()
-provenance.packages()
-provenance.tags()
-sqlalchemy.orm.configure_mappers()
-torch.compiler.reset()  # imports the compiler, which every process of several does
-gc.collect()
+gc.disable()  # as in harness/studies/preloaded.py
+found = {name: import_module(name) for name in NEEDED}
+found["PIL.Image"].preinit()
+found["harness.data.published"].digits_of_scikit_learn()
+found["harness.tracking.provenance"].packages()
+found["harness.tracking.provenance"].tags()
+found["sqlalchemy.orm"].configure_mappers()
+found["torch.compiler"].reset()  # imports the compiler, which every process of several does
+gc.enable()
+gc.set_threshold(found["harness.cli"].RARELY)
 gc.freeze()
 atexit.register(gc.unfreeze)  # what is left at the end would be told as leaked

@@ -54,6 +54,13 @@ def anna(server: TeamServer, monkeypatch: pytest.MonkeyPatch) -> TeamServer:
     return server
 
 
+@pytest.fixture
+def agent(anna: TeamServer, tmp_path: Path) -> Iterator[None]:
+    """Anna's, forked: her run would start one by itself, in seconds."""
+    with processes.agent(tmp_path, **anna.credentials):
+        yield
+
+
 def started(uri: str, name: str = "a run"):
     return tracking.run("generators", name, tags={"method": "vae"}, params={"steps": 3}, tracking_uri=uri)
 
@@ -87,6 +94,7 @@ def test_strangers_are_turned_away(server: TeamServer) -> None:
     assert answer(server.uri, server.user, server.password) == 200
 
 
+@pytest.mark.usefixtures("agent")
 def test_a_run_goes_through_it_with_its_artifacts(anna: TeamServer) -> None:
     """Whose name is longer than PostgreSQL's column for it."""
     with started(anna.uri, 300 * "x") as run:
@@ -101,6 +109,7 @@ def test_a_run_goes_through_it_with_its_artifacts(anna: TeamServer) -> None:
     assert list((anna.folder / "server" / "artifacts").rglob("note.txt"))
 
 
+@pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("made", ["postgresql"], indirect=True)
 def test_a_database_that_restarts_loses_nothing(
     anna: TeamServer, cluster: Postgres, capsys: pytest.CaptureFixture[str]

@@ -1,21 +1,24 @@
 """What every task needs first and waits for: the fork server has it from the beginning, and each process from there."""
 
 import gc
+from importlib import import_module
 
-import accelerate.utils
-import matplotlib.figure
-import scipy.stats
-import seaborn
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from harness.runs import classifiers
-from harness.studies import trials
+from harness import cli
 from harness.tracking import provenance
 
-__all__ = ["ImageDraw", "ImageFont", "accelerate", "classifiers", "matplotlib", "scipy", "seaborn", "trials"]
+NEEDED = (
+    "accelerate.utils", "matplotlib.figure", "scipy.stats", "seaborn", "PIL.ImageDraw", "PIL.ImageFont",
+    "harness.runs.classifiers", "harness.studies.trials",
+)  # fmt: skip
 
+gc.disable()  # what is imported stays: looking through it takes a seventh of the time
+for name in NEEDED:
+    import_module(name)
 Image.preinit()
 provenance.packages()
 provenance.tags()  # git is asked now, when the code is read that every task will run
-gc.collect()
+gc.enable()
+gc.set_threshold(cli.RARELY)
 gc.freeze()  # else each process's collector goes through all of it, and copies the pages

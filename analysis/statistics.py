@@ -171,19 +171,26 @@ def probability_of_improvement(
     treated, baseline = np.asarray(treated, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if treated.ndim != 2 or baseline.ndim != 2 or treated.shape[1] != baseline.shape[1]:
         raise ValueError(f"scores must be [seeds, tasks] of the same tasks, got {treated.shape} and {baseline.shape}")
-    value = float(_wins(treated[None], baseline[None])[0])
+    won = (treated[:, None] > baseline) + 0.5 * (treated[:, None] == baseline)  # [ours, theirs, tasks]
+    value = float(won.mean())
     if len(treated) < 2 or len(baseline) < 2:
         return Estimate(value, np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    drawn = _wins(_within_tasks(treated, resamples, rng), _within_tasks(baseline, resamples, rng))
+    ours, theirs = (_times_drawn(scores, resamples, rng) for scores in (treated, baseline))
+    drawn = np.einsum("rit,ijt,rjt->r", ours, won, theirs, optimize=True) / won.size
     seeds = min(len(treated), len(baseline))
     return Estimate(value, *_percentiles(drawn, confidence, seeds, treated.shape[1]))
 
 
-def _wins(treated: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[r, n, tasks] and [r, m, tasks] -> the share of pairs won, [r], ties counted half."""
-    ours, theirs = treated[:, :, None], baseline[:, None]
-    return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(1, 2, 3))
+def _times_drawn(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Seeds drawn anew for each task: [seeds, tasks] -> how often each is there, [resamples, seeds, tasks].
+
+    A resample has the pairs of its seeds, each so often: no more than these need to be held.
+    """
+    rows = rng.integers(len(scores), size=(resamples, *scores.shape))
+    times = np.zeros(rows.shape)
+    np.add.at(times, (np.arange(resamples)[:, None, None], rows, np.arange(scores.shape[1])), 1)
+    return times
 
 
 def _within_tasks(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Every estimate against published values, closed forms and other packages; intervals by how often they are right."""
 
 import math
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -254,6 +255,17 @@ def test_the_probability_of_improvement_counts_all_pairs_and_ties_by_half() -> N
     assert np.isnan(probability_of_improvement(treated[:1], baseline)[1:]).all()
     with pytest.raises(ValueError, match="of the same tasks"):
         probability_of_improvement(treated, baseline[:, :2])
+
+
+def test_the_probability_of_improvement_holds_each_pair_once() -> None:
+    """And not in each of its 2,000 resamples, where those of 300 seeds would take 1.4 GB."""
+    scores = np.random.default_rng(5).normal(size=(2, 300, 1))
+    tracemalloc.start()
+    found = probability_of_improvement(scores[0] + 0.5, scores[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e8
+    assert found.low < stats.norm.cdf(0.5 / np.sqrt(2)) < found.high
 
 
 # What could be seen, what goes together

@@ -22,9 +22,10 @@ from harness.training.loop import Batches, train
 
 GOLDEN = Path(__file__).parent / "golden" / "numerics.json"
 STEPS = 10
-RELATIVE = 2e-3
-"""Of a loss after STEPS steps in float32: kernels round differently on each kind of processor, and training amplifies
-that; another stream of numbers moves a loss by more than a tenth of its value."""
+RELATIVE = dict.fromkeys([*methods.names(), "classifier"], 1e-5) | {"gan": 1e-2}
+"""Of a loss after STEPS steps in float32: kernels round differently on each kind of processor, which moves a loss by 1e-7
+of its value, and the GAN's, whose critic and generator amplify it, by 3e-3; another stream of numbers moves it by more
+than a tenth."""
 CHANGED = "results have changed: bump harness.numerics.VERSION, then `python tests/test_numerics.py`"
 
 
@@ -82,7 +83,8 @@ def test_what_is_drawn_is_what_was_drawn(name: str) -> None:
 
 
 def test_what_is_trained_is_what_was_trained() -> None:
-    assert losses() == pytest.approx(json.loads(GOLDEN.read_text())["losses"], rel=RELATIVE), CHANGED
+    found, known = losses(), json.loads(GOLDEN.read_text())["losses"]
+    assert found == {name: pytest.approx(loss, rel=RELATIVE[name]) for name, loss in known.items()}, CHANGED
 
 
 if __name__ == "__main__":

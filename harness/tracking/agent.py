@@ -208,8 +208,9 @@ class _Agent:
         with contextlib.suppress(OSError, ValueError):
             asked = json.loads(path.read_text())
             try:
-                for errand in list(self.errands.values()):  # what is asked may be of what was just said
-                    errand.turn(self.client)
+                if asked["question"] != "check":  # else what is asked may be of what was just said
+                    for errand in list(self.errands.values()):
+                        errand.turn(self.client)
                 reply: dict[str, Any] = {"answer": answers.answer(asked, self.client)}
             except InputError as error:
                 reply = {"refused": str(error)}

@@ -9,7 +9,7 @@ import pytest
 from analysis import answer
 from harness import tracking
 from harness.evaluation import classifier
-from harness.studies import comparison
+from harness.studies import answering, comparison
 from harness.studies.plans import ComparisonPlan, Hyperparameters
 from harness.tracking import local
 
@@ -17,7 +17,7 @@ from harness.tracking import local
 @pytest.mark.usefixtures("agent")
 def test_a_comparison_that_goes_on_answers_at_every_tenth(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two n_real, the one whose cells are all there has figures, of which each stands once in its curve."""
-    monkeypatch.setattr(comparison, "ANSWER_S", 0)
+    monkeypatch.setattr(answering, "ANSWER_S", 0)
     coming, gains, caveats = [], [], []
 
     def log(run: tracking.Run, parent: str, uri: str | None, to_come: Sequence[int]) -> None:

@@ -23,9 +23,9 @@ from harness.training.loop import Batches, train
 GOLDEN = Path(__file__).parent / "golden" / "numerics.json"
 STEPS = 10
 RELATIVE = dict.fromkeys([*methods.names(), "classifier"], 1e-5) | {"gan": 1e-2}
-"""Of a loss after STEPS steps in float32: kernels round differently on each kind of processor, which moves a loss by 1e-7
-of its value, and the GAN's, whose critic and generator amplify it, by 3e-3; another stream of numbers moves it by more
-than a tenth."""
+"""Of a loss after STEPS steps in float32: kernels round differently on each kind of processor, which moves a loss by
+1e-7 of its value, and the GAN's, whose critic and generator amplify it, by 3e-3; another stream of numbers moves it by
+more than a tenth."""
 CHANGED = "results have changed: bump harness.numerics.VERSION, then `python tests/test_numerics.py`"
 
 

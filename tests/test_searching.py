@@ -18,6 +18,7 @@ from harness.engine.workers import WorkerSettings
 from harness.errors import InputError, Pruned
 from harness.signals import Killed
 from harness.storages import REASON, RUN, SLOT
+from harness.studies import answering
 from harness.studies.searching import Search, Slots
 
 SLOTS: Slots = {str(number): {} for number in range(6)}
@@ -124,6 +125,36 @@ def test_a_study_that_has_one_good_trial_is_not_broken() -> None:
     names = ("ends well", "raises", "raises too")
     study = search(slots(names), lambda trial, slot: Task(ends, (slot[:6],)), max_failures=1)
     assert states(study) == {"ends well": ["COMPLETE"], "raises": ["FAIL"], "raises too": ["FAIL"]}
+
+
+@pytest.mark.parametrize(("patience_s", "answers"), [(0, [2, 3, 5, 6, 8, 9, 11, 12, 14]), (60, [])])
+def test_a_search_answers_at_each_tenth_but_its_end_and_not_too_often(
+    patience_s: float, answers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "ANSWER_S", patience_s)
+    study, answered = made(), []
+
+    def answer() -> None:
+        answered.append(sum(trial.state.is_finished() for trial in study.trials))
+
+    Search(study, slots(map(str, range(15))), suggests, answer=answer).run(AtOnce())
+    assert answered == answers
+
+
+class AtOnce:
+    """An engine whose tasks are done when they are submitted."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def submit(self, name: str, task: Task, needs: str | None = None) -> None:
+        self._names.append(name)
+
+    def endings(self, hear: Hear) -> Any:
+        while self._names:
+            yield self._names.pop(), Ending("done", [1.0])
 
 
 # --- What is tried again ---------------------------------------------------------------------------------

@@ -5,9 +5,7 @@ A generator's cell trains it and draws its sample set; a classifier's cell waits
 
 import dataclasses
 import functools
-import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from harness.errors import InputError
 from harness.evaluation import classifier, selecting
 from harness.runs import arms, classifiers, generators, identities, records
 from harness.settings import Common, Single, load_dataset
+from harness.studies.answering import Tenths
 from harness.studies.plans import ComparisonPlan as Plan
 from harness.tracking import inputs, local
 from harness.tracking.addresses import page_of
@@ -71,8 +70,6 @@ Answer = Callable[[Run, str, str | None, Sequence[int]], None]
 """(run, comparison's id, store, the n_real of each cell that is to come): says in the run what the cells answer, or
 raises InputError.
 """
-ANSWER_S = 60.0
-"""A comparison that goes on answers at every tenth of its cells, and waits so long before it does again."""
 
 
 def compare(plan: Plan, hyperparameters: Any, answer: Answer) -> None:
@@ -216,15 +213,13 @@ def _carry_out_all(
         task = Task(carry_out, arguments, plan.processes_per_trial, plan.trial_timeout)
         workers.submit(name, task, needs=source if source in left else None)
     endings = with_progress_lines(workers.endings(lambda *_: False), plan.name, len(left), workers.slots)
-    failed, to_come, answered, answered_s = {}, dict(left), 0, time.monotonic()
+    failed, to_come, tenths = {}, dict(left), Tenths(len(left))
     for name, ending in endings:
         del to_come[name]
         if ending.state != "done":
             failed[name] = ending.reason
-        tenth = 10 - math.ceil(10 * len(to_come) / len(left))
-        if answered < tenth < 10 and time.monotonic() - answered_s >= ANSWER_S:
+        if tenths.is_reached(len(left) - len(to_come)):
             answer([cell.n_real for cell in to_come.values()])
-            answered, answered_s = tenth, time.monotonic()
     return failed
 
 

@@ -14,12 +14,11 @@ from harness.engine.engines import Engine, with_progress_lines
 from harness.engine.tasks import Ending, Task
 from harness.errors import InputError
 from harness.storages import DIED, REASON, RUN, SLOT, by_slot, is_over, patiently
+from harness.studies.answering import Tenths
 from harness.tracking.redaction import redacted
 
 Slots = Mapping[str, Mapping[str, Any]]
 """A study's slots, with the parameters that are not suggested: {} where all are."""
-ANSWERS = 10
-"""How often a search says what it has come to, the last time at its end."""
 
 
 class Search:
@@ -38,7 +37,7 @@ class Search:
         self._under_way: dict[str, Trial] = {}
 
     def run(self, engine: Engine) -> None:
-        """Do all that is not over, as many at once as the engine has slots; answer after each tenth of it.
+        """Do all that is not over, as many at once as the engine has slots; answer at its tenths.
 
         What raises ends the trials under way as stopped, and they are tried again by the next call. Raises InputError
         where the first `max_failures` trials have all failed.
@@ -48,7 +47,7 @@ class Search:
         waiting = [slot for slot in self._slots if not is_over(past.get(slot, []))]
         reasons = [past[slot][-1].user_attrs.get(REASON, "") for slot in self._slots if slot not in waiting]
         self._check_failures(reasons)
-        number = len(waiting)
+        number, tenths = len(waiting), Tenths(len(waiting))
         try:
             for _ in range(min(engine.slots, number)):
                 self._begin(engine, waiting)
@@ -59,7 +58,7 @@ class Search:
                 self._check_failures(reasons)
                 if waiting:
                     self._begin(engine, waiting)
-                if done * ANSWERS // number > (done - 1) * ANSWERS // number:
+                if tenths.is_reached(done):
                     self._answer()
         except BaseException as error:
             for trial in self._under_way.values():

@@ -146,6 +146,7 @@ def _search(plan: Plan, parent: str, storage: BaseStorage, workers: Engine, answ
     winner = best(study)
     if not plan.confirm_seeds or winner is None or _is_default(plan, winner):
         return
+    answer()
     name = confirmation_name(plan.study, winner)
     storages.make_study(name, storage, _directions(plan), {"of": plan.study, "winner": winner.params}, lambda: parent)
 

@@ -27,6 +27,7 @@ from harness.tracking import calls
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 120.0
+DRIVERS = ("compare.py", "tune.py")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -185,6 +186,8 @@ def _become(folder: Path, rank: int, argv: list[str], variables: dict[str, str])
             # One task at a time is forked from here, where all that it needs is imported: a fork server of its own
             # would take seconds. Tests of tasks and engines have the real one.
             forking.fork_server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment, return-value]
+            if Path(argv[0]).name in DRIVERS:
+                sys.modules["torch"].set_num_threads(1)  # a pool of threads does not survive the fork of a task
         if argv[0].endswith(".py"):
             runpy.run_path(argv[0], run_name="__main__")
         else:

@@ -57,9 +57,15 @@ def assert_equal_but_for_rounding(found: dict[str, Any], expected: dict[str, Any
     """
     for name, weight in found["float64"].items():
         torch.testing.assert_close(weight, expected["float64"][name], atol=1e-9, rtol=1e-9)
-    for name, gradient in found["gradients"].items():
-        largest = expected["gradients"][name].abs().max().item()
-        torch.testing.assert_close(gradient, expected["gradients"][name], atol=1e-5 * max(largest, 0.01), rtol=0)
+    assert_same_gradients(found["gradients"], expected["gradients"])
+
+
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """In float32, to 1 % of a tensor's largest: rounding may take the input of a ReLU over its kink, which was seen to
+    move one by 0.3 %; one of 24 images that counts twice, or not at all, moves it by some 4 %."""
+    for name, gradient in found.items():
+        largest = expected[name].abs().max().item()
+        torch.testing.assert_close(gradient, expected[name], atol=1e-2 * max(largest, 1e-5), rtol=0)
 
 
 @pytest.mark.parametrize("variant", list(ranks.VARIANTS))
@@ -71,9 +77,7 @@ def test_weights_and_gradients_are_those_of_one_process(variant: str, several: l
 @pytest.mark.parametrize("name", list(ranks.CLASSIFIERS))
 def test_a_classifier_is_taught_as_by_one_process(name: str, several: list, one: dict) -> None:
     """Moved images and norms by image included; what an optimizer makes of equal gradients is equal."""
-    for key, gradient in several[0][name]["gradients"].items():
-        largest = one[name]["gradients"][key].abs().max().item()
-        torch.testing.assert_close(gradient, one[name]["gradients"][key], atol=1e-5 * max(largest, 0.01), rtol=0)
+    assert_same_gradients(several[0][name]["gradients"], one[name]["gradients"])
     for found in several[1:]:
         assert all(
             torch.equal(found[name]["weights"][key], weight) for key, weight in several[0][name]["weights"].items()

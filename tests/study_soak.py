@@ -9,7 +9,6 @@ are pruned, raise on rank 1, diverge, and end well. Exit code 1 where a check fa
 
 import contextlib
 import dataclasses
-import functools
 import os
 import random
 import signal
@@ -151,14 +150,11 @@ def study_case(folder: Path, number: int, kills: int, seed: int, workers: int = 
             assert type(value)(run[f"params.{name}"]) == value
 
 
-opened = functools.cache(storages.open_storage)  # which looks each time whether its tables are of this version
-
-
 def trials_of(folder: Path) -> list[FrozenTrial]:
     place = folder / "outputs" / "studies.db"
     if not place.exists():
         return []
-    storage = opened(str(place))
+    storage = storages.open_storage(str(place))
     if "soak" not in optuna.get_all_study_names(storage):
         return []
     return optuna.load_study(study_name="soak", storage=storage).trials

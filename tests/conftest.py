@@ -121,6 +121,14 @@ def store(empty_outputs: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/outputs/mlflow.db"
 
 
+@pytest.fixture(scope="module")
+def files_store(empty_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty store, mlflow.db, for all tests of a file."""
+    folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_outputs / "mlflow.db", folder)
+    return folder
+
+
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[None]:
     """The agent of the test's folder, forked: a run would start one by itself, in seconds."""

@@ -242,12 +242,12 @@ def test_cells_that_cannot_be_compared_are_refused(column: str, value: object, m
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return stored_comparison(tmp_path_factory.mktemp("store"))
+def store(files_store: Path) -> tuple[str, str]:
+    return stored_comparison(files_store)
 
 
 def stored_comparison(folder: Path) -> tuple[str, str]:
-    """A store with the stored comparison and an older, empty one; its URI and the comparison's run id."""
+    """The store in a folder, with the stored comparison and an older, empty one; its URI and the comparison's run id."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiments = {

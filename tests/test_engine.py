@@ -30,6 +30,12 @@ AT_WORK = ("--nthreads", "2", "--no-nanny", "--memory-limit", "0", "--death-time
 Open = Callable[..., contextlib.AbstractContextManager[Engine]]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_of_other_files() -> None:
+    """The collections below go through what this file makes, and not through all that is imported."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _clients_of_refused_clusters() -> Iterator[None]:
     """Python takes them apart now, not while the next test's client begins: Dask's lock of loops is not reentrant."""

@@ -240,11 +240,14 @@ def test_a_second_judge_sees_the_same_sample_sets(
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("comparison")
-def test_mlflows_pages_show_a_comparison(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [("runs", "answer", "compare"), pytest.param(tuple(ui_pictures.PAGES), marks=pytest.mark.long)]
+)
+def test_mlflows_pages_show_a_comparison(names: tuple[str, ...], uri: str, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""
     installed(ui_pictures.chromium)
-    ui_pictures.pictures(uri, tmp_path)
-    for name in ui_pictures.PAGES:
+    ui_pictures.pictures(uri, tmp_path, names)
+    for name in names:
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.size == (ui_pictures.SIZE["width"], ui_pictures.SIZE["height"])
 

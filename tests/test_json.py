@@ -48,9 +48,9 @@ OF_STORES = {
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def comparison(files_store: Path) -> tuple[str, str]:
     """A store with a comparison; its URI and the comparison's run id."""
-    return stored_comparison(tmp_path_factory.mktemp("store"))
+    return stored_comparison(files_store)
 
 
 def refuse(constant: str) -> None:

@@ -367,10 +367,9 @@ SCORED: list[Scored] = [  # data set, validation and test figure
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    folder = tmp_path_factory.mktemp("registry")
-    made = tracking.client(f"sqlite:///{folder}/mlflow.db")
-    made.create_experiment("generators", str(folder / "artifacts"))
+def store(files_store: Path) -> MlflowClient:
+    made = tracking.client(f"sqlite:///{files_store}/mlflow.db")
+    made.create_experiment("generators", str(files_store / "artifacts"))
     return made
 
 

@@ -124,7 +124,9 @@ def test_what_is_left_at_the_end_is_sent_by_sync_and_sent_once(
         run.data("digits real", "d" * 64, "digits", "training")
     assert tracking.exit_code() == 3
     assert f"python -m harness.tracking sync --tracking-uri {up.uri}" in capsys.readouterr().err
-    away = processes.run(tmp_path, "harness.tracking", "sync", "--tracking-uri", up.uri)
+    away = processes.run(
+        tmp_path, "harness.tracking", "sync", "--tracking-uri", up.uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+    )
     assert away.returncode == 2
     assert "are still to be sent" in away.stderr
     up.start()

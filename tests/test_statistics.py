@@ -396,8 +396,8 @@ def test_a_learning_curve_needs_accuracies_for_ascending_counts(counts: list[int
 
 # Whether 95 % are 95 %
 
-REPEATS = 1500
-"""The share of intervals that cover has a standard deviation of 0.6 points then."""
+REPEATS = 800
+"""The share of intervals that cover has a standard deviation of 0.8 points then."""
 TASKS = np.array([-1.0, -0.3, 0.3, 1.0])  # symmetric: the mean of the middle half is 0
 SHIFTS = np.array([0.0, 0.3, 0.6, 0.9])
 

@@ -179,12 +179,13 @@ def test_the_studys_run_is_its_answer(tuned: Any, place: Path, forked: Callable)
 
 
 @pytest.mark.usefixtures("tuned")
-def test_mlflows_charts_draw_the_trials(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("charts", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_mlflows_pages_show_the_study_and_draw_its_trials(charts: bool, place: Path, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""
     installed(ui_pictures.chromium)
-    ui_pictures.study_pictures(f"sqlite:///{place}/outputs/mlflow.db", tmp_path)
-    with Image.open(tmp_path / "study_gan.png") as picture:
-        assert picture.size == (ui_pictures.SIZE["width"], ui_pictures.SIZE["height"])
+    ui_pictures.study_pictures(f"sqlite:///{place}/outputs/mlflow.db", tmp_path, charts)
+    with Image.open(tmp_path / ("study_gan.png" if charts else "study_gan_page.png")) as picture:
+        assert picture.width == ui_pictures.SIZE["width"]
 
 
 def test_a_conditional_hyperparameter_is_a_parameter_of_the_trials_in_which_it_holds(

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -375,22 +375,24 @@ def served(store: str) -> Iterator[tuple[Page, str]]:
             server.kill()
 
 
-def pictures(store: str, out: Path) -> None:
-    """A picture of each page, of the newest comparison of three methods."""
+def pictures(store: str, out: Path, names: Iterable[str] = PAGES) -> None:
+    """A picture of each page of these names, of the newest comparison of three methods."""
     found = newest_comparison(store)
     with served(store) as (page, uri):
-        for name, show in PAGES.items():
-            show(page, uri, found)
+        for name in names:
+            PAGES[name](page, uri, found)
             keep(page, out / f"{name}.png")
 
 
-def study_pictures(store: str, out: Path) -> None:
-    """Of each method's newest study its trials' lines, and their objective by what matters most in it."""
+def study_pictures(store: str, out: Path, charts: bool = True) -> None:
+    """Of each method's newest study its page, its trials' lines, and their objective by what matters most in it."""
     found = {study.run["tags.method"]: study for study in reversed(finished_studies(store))}
     for method, study in found.items():
         with served(store) as (page, uri):
             study_page(page, uri, study)
             keep(page, out / f"study_{method}_page.png", height=750)  # below stand tags, with this machine's paths
+            if not charts:
+                continue
             open_trials(page, uri, study)
             parallel_coordinates(page, study)
             keep(page, out / f"study_{method}.png")

@@ -247,7 +247,7 @@ def store(files_store: Path) -> tuple[str, str]:
 
 
 def stored_comparison(folder: Path) -> tuple[str, str]:
-    """The store in a folder, with the stored comparison and an older, empty one; its URI and the comparison's run id."""
+    """The store in a folder, with the stored comparison and an older, empty one; its URI and the run id."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiments = {

@@ -40,7 +40,7 @@ from harness.studies.searching import Search
 from harness.studies.trials import Job
 
 PATIENCE_S = 600.0
-AWAY_S = 5.0
+AWAY_S = 2.0
 STUDY = (
     "tune.py", "vae", "--n-real", "100", "--num-synthetic", "100", "--steps", "40", "--batch-size", "16",
     "--classifier.steps", "20", "--checkpoint-every", "10", "--pruner", "none", "--confirm-seeds", "0",

@@ -47,7 +47,7 @@ def answer(path: Path) -> int:
         way.close()
 
 
-@pytest.mark.parametrize("page", ["ui", "dashboard"])
+@pytest.mark.parametrize("page", ["dashboard", pytest.param("ui", marks=pytest.mark.long)])
 def test_a_socket_is_its_users_alone(page: str, place: Path) -> None:
     command = ["make", "-f", str(ROOT / "Makefile"), f"BIN={Path(sys.executable).parent}", "READY=ready", page]
     said = subprocess.run([*command, "-n"], cwd=place, env=environment(), capture_output=True, text=True, check=True)

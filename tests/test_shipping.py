@@ -184,7 +184,7 @@ def gate(up: TrackingServer) -> Iterator[Gate]:
     made.close()
 
 
-@pytest.mark.parametrize("mode", ["500", "403", "hang"])
+@pytest.mark.parametrize("mode", ["500", *(pytest.param(mode, marks=pytest.mark.long) for mode in ("403", "hang"))])
 def test_a_bad_server_ends_no_training_and_costs_no_word(
     mode: str, gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

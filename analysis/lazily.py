@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
-    from scipy import special, stats
+    from scipy import optimize, special, stats
     from tabulate import tabulate
 
     from harness import storages
@@ -40,10 +40,10 @@ else:
             return self._found()(*arguments, **named)
 
     np, pd, sns, optuna, plt = map(_Lazy, ("numpy", "pandas", "seaborn", "optuna", "matplotlib.pyplot"))
-    special, stats = map(_Lazy, ("scipy.special", "scipy.stats"))
+    optimize, special, stats = map(_Lazy, ("scipy.optimize", "scipy.special", "scipy.stats"))
     Figure, tabulate, Image = _Lazy("matplotlib.figure", "Figure"), _Lazy("tabulate", "tabulate"), _Lazy("PIL.Image")
     storages = _Lazy("harness.storages")
     Axes = ArrayLike = NDArray = Any  # for annotations alone
 
-__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "np", "optuna", "pd", "plt", "sns",
+__all__ = ["ArrayLike", "Axes", "Figure", "Image", "NDArray", "np", "optimize", "optuna", "pd", "plt", "sns",
            "special", "stats", "storages", "tabulate"]  # fmt: skip

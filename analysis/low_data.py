@@ -65,17 +65,14 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
     gain's bootstrap-t interval. `worth_images` is how many more real images without synthetic ones are as good: on the
     learning curve of `none` over all n_real, -inf or inf beyond it. What a row does not have is NaN.
     """
-    curve = cells[cells["method"] == BASELINE].pivot(index="n_real", columns="seed", values="accuracy")
+    curve = learning_curve(cells)
 
     def row(arm: pd.DataFrame, n_real: int, method: str) -> dict[str, float]:
         accuracy = statistics.mean_interval(arm["augmented_percent"])
         points = [] if method == BASELINE else arm["gain_points"].to_numpy()
         gain = accuracy_table.gain_of(arm) if len(points) else statistics.paired_difference([], [])
         bootstrap = statistics.bootstrap_interval(points)
-        worth = statistics.UNKNOWN
-        if len(points) and len(curve) > 1:
-            treated = arm.set_index("seed")["accuracy"].reindex(curve.columns)
-            worth = statistics.equivalent_images(curve.index, curve, n_real, treated)
+        worth = worth_of(arm, curve, n_real) if len(points) and len(curve) > 1 else statistics.UNKNOWN
         return {
             **statistics.columns(accuracy, "accuracy", "percent"),
             **statistics.columns(gain, "gain", "points"),
@@ -85,6 +82,17 @@ def gains(cells: pd.DataFrame) -> pd.DataFrame:
         }
 
     return accuracy_table.by_arm(cells, row)
+
+
+def learning_curve(cells: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies of `none`, a row per n_real, a column per seed."""
+    return cells[cells["method"] == BASELINE].pivot(index="n_real", columns="seed", values="accuracy")
+
+
+def worth_of(arm: pd.DataFrame, curve: pd.DataFrame, n_real: float) -> statistics.Estimate:
+    """How many more real images, by the learning curve, are as good as what an arm's cells at n_real had besides."""
+    treated = arm.set_index("seed")["accuracy"].reindex(curve.columns)
+    return statistics.equivalent_images(curve.index, curve, n_real, treated)
 
 
 def iqms(cells: pd.DataFrame) -> pd.DataFrame:

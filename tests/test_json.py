@@ -30,6 +30,7 @@ OF_ROWS = {
     "on_top": known_cells.both_settings,
     "claims": full_cells,
     "cost_vs_gain": known_cells.known_cells,
+    "equivalence": known_cells.known_cells,
     "low_data": known_cells.known_cells,
     "per_digit": known_cells.measured_cells,
     "quality_vs_gain": known_cells.measured_cells,

@@ -8,7 +8,7 @@ import pytest
 from known_cells import GOLDEN, files_of, known_cells, measured_cells
 from servers import installed
 
-from analysis import report, sweeps
+from analysis import equivalence, report, sweeps
 from analysis.tables import LATEX, Table
 from harness.errors import InputError
 
@@ -38,6 +38,7 @@ def test_every_table_of_a_report_compiles(tmp_path: Path) -> None:
     folders = [
         files_of(report.main, measured_cells(), tmp_path / "report"),
         files_of(sweeps.main, known_cells(), tmp_path / "sweeps"),
+        files_of(equivalence.main, known_cells(), tmp_path / "equivalence"),
     ]
     tables = [path for folder in (*folders, GOLDEN) for path in sorted(folder.glob("*.tex"))]
     assert len(tables) > 12

@@ -137,7 +137,7 @@ def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
 
 
 COMPARE = (
-    "compare.py", "--n-real", "150", "--num-synthetic", "200", "--classifier.steps", "40", "--ddpm.steps", "20",
+    "compare.py", "--n-real", "150", "--num-synthetic", "200", "--classifier.steps", "10", "--ddpm.steps", "20",
     "--vae.steps", "50", "--gan.steps", "20", "--name", "small",
 )  # fmt: skip
 THREE = ("--seeds", "1", "--methods", "ddpm", "vae", "gan", "--controls", "affine")

@@ -40,6 +40,7 @@ NEEDED = {
     "tune": ["vae"],
     "grant": ["anna", "shared"],
     "serving": ["models:/vae@champion"],
+    "quality": ["vae", "--against", "8829daa"],
 }
 WORDS = ("0", "-1", "nan", "inf", "1e30", "", "word", 151 * "x")
 

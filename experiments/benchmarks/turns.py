@@ -1,16 +1,39 @@
-"""Measuring in turns, so that a slow minute of the machine meets all that is compared, and what is printed of it."""
+"""Measuring in turns, so that a slow minute of the machine meets all that is compared; beside what; and its table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
 from tqdm import trange
 
+from harness.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def worktree(revision: str) -> Iterator[Path]:
+    """The files of a revision, in a folder of their own for the length of the block. Raises InputError for none."""
+    git = ["git", "-C", str(ROOT), "worktree"]
+    with tempfile.TemporaryDirectory(prefix="worktree-") as folder:
+        path = Path(folder) / "source"
+        done = subprocess.run([*git, "add", "--detach", str(path), revision], capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(f"--against {revision}: {done.stderr.strip().splitlines()[-1]}")
+        try:
+            yield path
+        finally:
+            subprocess.run([*git, "remove", "--force", str(path)], check=True)
 
 
 def take_turns(

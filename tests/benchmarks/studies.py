@@ -7,6 +7,7 @@ trial's beginning and the last one's end as the study has them, per trial, times
 that does the same beside it, in turns, from a git worktree of its own, in this environment.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import optuna
 import pandas as pd
 import paths  # noqa: F401
 from processes import ROOT, environment
-from turns import spread, take_turns
+from turns import spread, take_turns, worktree
 
 from harness import cli
 from harness.bounds import Count
@@ -49,28 +50,22 @@ def study(source: Path, folder: Path, workers: int) -> dict[str, float]:
 
 def main(workers: tuple[Count, ...] = (1, 4, 8), rounds: Count = 3, against: str | None = None) -> None:
     """Measure studies in turns, for each number of workers, and those of a revision beside them; print a table."""
-    with tempfile.TemporaryDirectory(prefix="studies-") as name:
+    with contextlib.ExitStack() as kept:
+        name = kept.enter_context(tempfile.TemporaryDirectory(prefix="studies-"))
         sources = {"this": ROOT}
         if against:
-            sources[against] = Path(name) / "against"
-            add = ["git", "-C", str(ROOT), "worktree", "add", "--detach", str(sources[against])]
-            subprocess.run([*add, against], check=True, capture_output=True)
-        try:
-            for source in sources:
-                (Path(name) / f"of {source}").mkdir()
-                study(sources[source], Path(name) / f"of {source}", 1)  # makes the store and the judge
-            turns = take_turns(
-                {
-                    f"{number} workers, {source}": partial(study, path, Path(name) / f"of {source}", number)
-                    for number in workers
-                    for source, path in sources.items()
-                },
-                rounds,
-            )
-        finally:
-            if against:
-                remove = ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(sources[against])]
-                subprocess.run(remove, check=True)
+            sources[against] = kept.enter_context(worktree(against))
+        for source in sources:
+            (Path(name) / f"of {source}").mkdir()
+            study(sources[source], Path(name) / f"of {source}", 1)  # makes the store and the judge
+        turns = take_turns(
+            {
+                f"{number} workers, {source}": partial(study, path, Path(name) / f"of {source}", number)
+                for number in workers
+                for source, path in sources.items()
+            },
+            rounds,
+        )
     figures = {figure: turns.map(itemgetter(figure)).apply(spread) for figure in ("start, s", "ms per trial")}
     print(pd.DataFrame(figures).to_markdown())
 

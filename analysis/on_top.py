@@ -165,8 +165,9 @@ def answers(table: pd.DataFrame, alone: dict[int, statistics.Difference]) -> lis
     for n_real, here in table.groupby("n_real"):
         family = here[here["family"].isin([CONFIRMATORY, ALL])]
         gained = alone.get(int(str(n_real)))
-        first = f" Augmentation alone gains {points(*gained[:3])}." if gained else ""
-        lines.append(f"{n_real:,} real images.{first} {answer(family)}")
+        first = f"Augmentation alone gains {points(*gained[:3])}." if gained else ""
+        then = "" if here["method"].eq(BASELINE).all() else answer(family)  # of more of the learning curve alone
+        lines.append(" ".join(filter(None, (f"{n_real:,} real images.", first, then))))
     return lines
 
 

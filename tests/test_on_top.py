@@ -1,6 +1,7 @@
 """Settings of the classifiers as grids of their own, and what arms add on top of augmentation: figures by hand."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,12 @@ def test_a_comparison_without_test_images_is_read_from_its_validation_images_and
     assert rows["split"].eq("validation").all()
     with pytest.raises(InputError, match=r"2 splits in one comparison \(test, validation\)"):
         runs.checked(pd.concat([cells, cells.assign(split="test", seed=cells["seed"] + 50)]))
+
+
+def test_more_of_the_learning_curve_alone_says_what_augmentation_gains(tmp_path: Path) -> None:
+    cells = both_settings()
+    more = cells.query("n_real == 10_000 and method == 'none'")
+    more = more.assign(n_real=30_000, run_id=more["run_id"] + "-more")
+    written = files_of(on_top.main, pd.concat([cells, more], ignore_index=True), tmp_path / "tables")
+    (line,) = [line for line in (written / "on_top.md").read_text().splitlines() if line.startswith("30,000 real")]
+    assert re.fullmatch(r"30,000 real images\. Augmentation alone gains \+0\.40 points\.", line)

@@ -108,7 +108,8 @@ def test_a_trial_whose_end_no_driver_heard_of_is_another_ones_result(
     job = trials.Job(_plan(TINY), study.user_attrs["parent_run"], "trial", "3", 99, done.params, [0])
     with processes.agent(place):
         assert trials.run_trial(Talk(tmp_path), job) == done.values
-    run = tracking.read_runs("tags.slot = '3' AND tags.kind = 'trial'", tracking_uri=URI).iloc[0]
+    own = "tags.study = 'small' AND tags.slot = '3' AND tags.kind = 'trial'"
+    run = tracking.read_runs(own, tracking_uri=URI).iloc[0]
     assert (run["run_id"], run["status"], run["tags.state"]) == (done.user_attrs["run_id"], "FINISHED", "COMPLETE")
     assert (run["tags.trial"], run["metrics.objective/accuracy"]) == ("99", done.value)
 

@@ -6,7 +6,7 @@ It prints two tables, and writes them to outputs/tables (with CSV and LaTeX) bes
 
     |   n_real | method |   synthetic images |   n |     real images worth |   by the formula |
     |---------:|:-------|-------------------:|----:|----------------------:|-----------------:|
-    |     1000 | ddpm   |              5,000 |   3 | +481 [+203, +1,012]   |             +422 |
+    |     1000 | ddpm   |              5,000 |   3 |   +323 [-133, +1,895] |             +126 |
 
     | method |   points |   c1 |   c2 |   left over |
 

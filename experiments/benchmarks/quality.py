@@ -112,10 +112,12 @@ def generated(plan: Plan, source: Path, seed: int, flags: list[str]) -> dict[str
     store = f"sqlite:///{place}/outputs/mlflow.db"
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "samples.npz").exists():
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, str(source / f"experiments/{plan.method}.py"), *command],
-            cwd=place, env=_environment(source), check=True, stdout=sys.stderr,
+            cwd=place, env=_environment(source), stdout=sys.stderr,
         )  # fmt: skip
+        if done.returncode:
+            raise InputError(f"the training in {place} has ended with {done.returncode}; what it said stands above")
         run = _finished(store)
         with tracking.fetched(run["run_id"], "samples.npz", store) as path:
             (place / "samples.npz").write_bytes(path.read_bytes())
@@ -139,8 +141,10 @@ def judged(plan: Plan, source: Path, seed: int, samples: Path) -> float:
     if not kept.exists():
         done = subprocess.run(
             [sys.executable, "-c", CAS, str(samples), plan.dataset, str(plan.n_real), str(seed)],
-            cwd=samples.parent, env=_environment(source), check=True, stdout=subprocess.PIPE, text=True,
+            cwd=samples.parent, env=_environment(source), stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        if done.returncode:
+            raise InputError(f"{samples} has no CAS: --n-real must leave validation images; what was said stands above")
         kept.write_text(done.stdout.splitlines()[-1])
     return float(json.loads(kept.read_text()))
 

@@ -2,7 +2,7 @@
 
     python tests/faults.py FOLDER OUTPUTS NUMBER SEED
 
-Tries NUMBER faults, 3 or more (0: all), of the writes below outputs/ of a training of 20 steps, one after another, in
+Tries NUMBER faults, 2 or more (0: all), of the writes below outputs/ of a training of 20 steps, one after another, in
 folders under FOLDER that begin as OUTPUTS, and prints a line of JSON for each: what failed, what was said, and whether
 the training that then went on is that which never failed. Ends with 1 where one is not, or where what was journaled is
 gone.
@@ -24,7 +24,7 @@ import processes
 from harness.tracking import journal, local
 
 KINDS = ("no space", "input/output error", "half a write")
-BEGINNING = 3
+BEGINNING = 2
 """Writes with which a run begins, each of which is tried on a full disk in any case."""
 FLAGS = (
     "--n-real", "100", "--steps", "20", "--checkpoint-every", "10", "--num-synthetic", "100", "--no-register",

@@ -92,8 +92,8 @@ class Drive:
         assert code == 0, processes.said(self.folder)
 
     def kill_one(self) -> None:
-        wait_for(self._working)
-        self._working()[0].kill()
+        wait_for(lambda: writers(self.folder, self._driver))
+        writers(self.folder, self._driver)[0].kill()
 
     def kill_the_driver(self) -> None:
         self._driver.kill()
@@ -105,15 +105,16 @@ class Drive:
         time.sleep(AWAY_S)
         self._server.start()
 
-    def _working(self) -> list[psutil.Process]:
-        """The processes that write a run's journal in the folder, less the driver."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                files = [Path(file.path) for file in process.open_files()]
-                if any(file.name == "journal" and file.is_relative_to(self.folder) for file in files):
-                    found.append(process)
-        return [process for process in found if process.pid not in (self._driver.pid, self._agent.pid)]
+
+def writers(folder: Path, driver: ForkServerProcess) -> list[psutil.Process]:
+    """The processes that write a run's journal in the folder, less the driver."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            files = [Path(file.path) for file in process.open_files() if file.mode != "r"]  # as the agent reads
+            if any(file.name == "journal" and file.is_relative_to(folder) for file in files):
+                found.append(process)
+    return [process for process in found if process.pid != driver.pid]
 
 
 def wait_for(holds: Callable[[], object]) -> None:

@@ -180,7 +180,7 @@ def test_tasks_end_with_the_block_after_their_step(opened: Open, tmp_path: Path)
     [
         ({"workers": 2}, 2, ["4", "7"]),
         ({"workers": 4, "slots_per_device": 2}, 4, ["4", "4", "7", "7"]),
-        ({"workers": 1, "processes_per_trial": 2}, 1, ["4,7"]),
+        pytest.param({"workers": 1, "processes_per_trial": 2}, 1, ["4,7"], marks=pytest.mark.long),
     ],
 )
 def test_a_slot_has_its_device(

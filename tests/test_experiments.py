@@ -103,7 +103,7 @@ def test_a_run_is_in_the_table_of_records(vae_run: str, forked: Launch, place: P
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(place / "records" / "records.csv")
     (row,) = table[table["run_ids"] == vae_run].to_dict("records")
-    assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 10"
+    assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 5"
     assert f"| {row['commit']} | {row['recipe']}" in re.sub(" +", " ", done.stdout)
     none = forked("analysis.records", "--experiment", "none", "--out", "records")
     assert (none.returncode, none.stderr.count("\n")) == (2, 1), none.stderr
@@ -137,7 +137,8 @@ def test_what_cannot_be_measured_by_number_is_one_line(forked: Launch) -> None:
 
 
 COMPARE = (
-    "compare.py", "--n-real", "150", "--num-synthetic", "200", "--classifier.steps", "10", "--ddpm.steps", "20",
+    "compare.py", "--n-real", "150", "--num-synthetic", "200", "--classifier.steps", "5", "--ddpm.steps", "20",
+    "--ddpm.hidden-channels", "8",
     "--vae.steps", "50", "--gan.steps", "20", "--name", "small",
 )  # fmt: skip
 THREE = ("--seeds", "1", "--methods", "ddpm", "vae", "gan", "--controls", "affine")
@@ -261,7 +262,7 @@ def test_a_filter_and_a_sweep_are_cells_of_their_own_and_no_rows_of_the_table(fo
     """Of a generator that is trained long enough for a filter to leave something, once for all its classifiers."""
     done = forked(
         "compare.py", "--methods", "vae", "--controls", "--n-real", "150", "--num-synthetic", "300",
-        "--seeds", "1", "--classifier.steps", "40", "--vae.steps", "60", "--name", "sweep",
+        "--seeds", "1", "--classifier.steps", "20", "--vae.steps", "60", "--name", "sweep",
         "--filtered", "--amounts", "0.5", "2", "3", "--shares", "0.25",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -301,7 +302,7 @@ def test_uses_settings_and_moved_generators_are_cells_of_one_comparison(forked: 
     """Each arm in each setting of the classifier, each run two initialisations; a fold in place of the test."""
     done = forked(
         "compare.py", "--methods", "vae-moved", "--controls", "affine", "--n-real", "150", "--num-synthetic", "200",
-        "--seeds", "1", "--first-seed", "3", "--folds", "3", "--classifier.steps", "20",
+        "--seeds", "1", "--first-seed", "3", "--folds", "3", "--classifier.steps", "5",
         "--classifier.initialisations", "2", "--vae.steps", "60", "--name", "on top", "--filtered", "--targeted",
         "--batches", "enlarged", "--weights", "0.3", "--more-classifiers", "augment=True",
     )  # fmt: skip
@@ -407,7 +408,7 @@ def test_weights_are_taken_over_where_only_the_sampling_differs(
 @pytest.mark.parametrize(
     ("world", "flags"),
     [
-        (2, (*SMALL, "--steps", "6", "--num-steps", "20", "--cas-steps", "5")),
+        (2, (*SMALL, "--steps", "6", "--num-steps", "20", "--hidden-channels", "8", "--cas-steps", "5")),
         pytest.param(1, (), marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
         pytest.param(2, (), marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],

@@ -185,7 +185,7 @@ def test_an_output_that_is_closed_or_full_is_no_traceback(to: str, code: int, wo
     assert (done.returncode, done.stderr.removeprefix("generate.py: ").strip()) == (code, words)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.long)])
 def test_a_terminal_of_few_letters_gets_what_it_can_show(encoding: str, tmp_path: Path) -> None:
     cells = measured_cells()
     cells.loc[cells["method"] == "gan", "conditional_accuracy"] = 0.1  # collapsed, which a dagger says

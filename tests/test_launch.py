@@ -60,12 +60,10 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("outputs/runs/*/checkpoints/step-*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
-    [
-        pytest.param((*ACCELERATE, "--cpu", "--num_processes", "2"), marks=pytest.mark.long),
-        (*ACCELERATE, "--multi_gpu", "--num_processes", "2"),
-    ],
+    [(*ACCELERATE, "--cpu", "--num_processes", "2"), (*ACCELERATE, "--multi_gpu", "--num_processes", "2")],
     ids=["with --cpu", "without ACCELERATE_USE_CPU"],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs these commands are right")
@@ -171,7 +169,10 @@ def test_another_number_of_processes_goes_on_with_the_same_run(template: Path, t
         torch.testing.assert_close(found[name], weight, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "world"), [("ddpm", 1), pytest.param("gan", 2, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("method", "world"),
+    [("vae", 1), *(pytest.param(*case, marks=pytest.mark.long) for case in (("ddpm", 1), ("gan", 2)))],
+)
 def test_a_killed_training_goes_on_bit_for_bit(method: str, world: int, template: Path, tmp_path: Path) -> None:
     """A share of `make soak`."""
     expected = soak.unbroken(template, tmp_path / "unbroken", method, world)

@@ -384,15 +384,13 @@ def pictures(store: str, out: Path, names: Iterable[str] = PAGES) -> None:
             keep(page, out / f"{name}.png")
 
 
-def study_pictures(store: str, out: Path, charts: bool = True) -> None:
+def study_pictures(store: str, out: Path) -> None:
     """Of each method's newest study its page, its trials' lines, and their objective by what matters most in it."""
     found = {study.run["tags.method"]: study for study in reversed(finished_studies(store))}
     for method, study in found.items():
         with served(store) as (page, uri):
             study_page(page, uri, study)
             keep(page, out / f"study_{method}_page.png", height=750)  # below stand tags, with this machine's paths
-            if not charts:
-                continue
             open_trials(page, uri, study)
             parallel_coordinates(page, study)
             keep(page, out / f"study_{method}.png")

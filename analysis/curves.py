@@ -65,7 +65,7 @@ def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd
 def read(path: Path) -> pd.DataFrame:
     """Averaged histories, columns run_id, share, value, comparison, from a CSV file that this script wrote."""
     try:
-        curves = pd.read_csv(path)
+        curves = pd.read_csv(path, dtype={"run_id": str, "comparison": str})  # which may look like numbers
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as curves: {str(error).splitlines()[0]}") from error
     lacking = [name for name in ("run_id", "share", "value", "comparison") if name not in curves]

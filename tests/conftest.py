@@ -19,9 +19,11 @@ import processes
 import pytest
 from processes import ROOT, environment
 
+from analysis import pages
 from harness import cli, locks
 
 gc.set_threshold(cli.RARELY)
+pages.DPI = 30  # pictures that nobody looks at take a fifth of the time
 
 Launch = Callable[..., subprocess.CompletedProcess]
 

@@ -8,7 +8,7 @@ NEEDED = (
     "accelerate.utils", "matplotlib.figure", "mlflow.server", "mlflow.store.tracking.sqlalchemy_store",
     "optuna.importance", "PIL.Image", "scipy.stats", "seaborn", "sqlalchemy.orm", "torch.compiler", "torch.nested",
     "typeguard",
-    "experiments.classifier", "experiments.compare", "experiments.generate", "experiments.tune",
+    "analysis.pages", "experiments.classifier", "experiments.compare", "experiments.generate", "experiments.tune",
     "harness.cli", "harness.data.published", "harness.runs.generators", "harness.tracking.agent",
     "harness.tracking.provenance",
 )  # fmt: skip
@@ -22,6 +22,7 @@ found["harness.tracking.provenance"].tags()
 found["sqlalchemy.orm"].configure_mappers()
 found["harness.runs.generators"].NUM_GRIDS = 2  # and not ten, which are a quarter of a small training's time
 found["torch.compiler"].reset()  # imports the compiler, which every process of several does
+found["analysis.pages"].DPI = 30  # as in conftest.py
 gc.enable()
 gc.set_threshold(found["harness.cli"].RARELY)
 gc.freeze()

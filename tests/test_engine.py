@@ -391,6 +391,13 @@ while [ "${1#--}" != "$1" ]; do shift; done
 for task in 1 2; do "$@" & done
 wait
 """
+PYTHON = """#!/bin/sh
+echo "$*" >> said
+case "$3" in
+    scheduler) echo $$ > pid; echo {} > "$5"; exec sleep 60;;
+    worker) tail --pid "$(cat pid)" -f /dev/null;;
+esac
+"""
 DRIVER = """
 import sys
 from harness.engine import opening
@@ -405,16 +412,42 @@ sys.exit(5)
 """
 
 
-def test_the_batch_script_gives_its_command_a_cluster_and_ends_as_it_does(tmp_path: Path) -> None:
+def batch_job(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """As far as a machine without SLURM can: `srun` starts two tasks here. `tests/slurm.py` has the real one."""
-    (tmp_path / "srun").write_text(SRUN)
-    (tmp_path / "srun").chmod(0o755)
-    path = os.pathsep.join((str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]))
+    (folder / "srun").write_text(SRUN)
+    (folder / "srun").chmod(0o755)
+    path = os.pathsep.join((str(folder), str(Path(sys.executable).parent), os.environ["PATH"]))
     script = str(processes.ROOT / "experiments" / "cluster.sbatch")
-    done = subprocess.run(
-        ["bash", script, "python", "-c", DRIVER], cwd=tmp_path, capture_output=True, text=True, check=False,
+    return subprocess.run(
+        ["bash", script, *command], cwd=folder, capture_output=True, text=True, check=False,
         env=processes.environment(PATH=path, SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="1"),
     )  # fmt: skip
+
+
+def test_the_batch_script_starts_what_dasks_flags_say(tmp_path: Path) -> None:
+    """By what it would have Python do, which only says so."""
+    (tmp_path / "python").write_text(PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    done = batch_job(tmp_path, "sh", "-c", 'echo "the command $*" >> said; exit 5', "sh", "--trials", "4")
+    own = tmp_path / "outputs" / "slurm" / "7"
+    assert (done.returncode, done.stdout) == (5, ""), done.stderr
+    assert {path.stat().st_mode & 0o77 for path in (own, *own.iterdir())} == {0}
+    files = " ".join(
+        f"--tls-{name} {own}/{file}.pem" for name, file in (("ca-file", "ca"), ("cert", "cert"), ("key", "key"))
+    )
+    cluster = (
+        f"--scheduler-file {own}/scheduler.json --protocol tls --no-dashboard --dashboard-address 127.0.0.1:0 {files}"
+    )
+    scheduler, *workers, command = sorted((tmp_path / "said").read_text().splitlines())
+    assert scheduler == f"-m dask scheduler {cluster} --port 0"
+    assert len(workers) == 2
+    assert all(said.startswith(f"-m dask worker {cluster} --nthreads 1 ") for said in workers)
+    assert command == f"the command --trials 4 --cluster {own}/scheduler.json --tls {own}"
+
+
+@pytest.mark.long
+def test_the_batch_script_gives_its_command_a_cluster_and_ends_as_it_does(tmp_path: Path) -> None:
+    done = batch_job(tmp_path, "python", "-c", DRIVER)
     assert (done.returncode, done.stdout) == (5, "[2]\n"), done.stderr  # and no page, since there is none
     assert (tmp_path / "outputs" / "slurm" / "7").stat().st_mode & 0o77 == 0
     assert not [

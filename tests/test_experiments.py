@@ -101,7 +101,7 @@ def test_the_logged_model_loads_and_predicts(vae_run: str, uri: str) -> None:
 def test_a_run_is_in_the_table_of_records(vae_run: str, forked: Launch, place: Path) -> None:
     done = forked("analysis.records", "--experiment", "generators", "--mark", "0", "--out", "records")
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(place / "records" / "records.csv")
+    table = pd.read_csv(place / "records" / "records.csv", dtype=str)  # a commit may look like a number
     (row,) = table[table["run_ids"] == vae_run].to_dict("records")
     assert row["recipe"] == f"vae.py {' '.join(SMALL)} --steps 60 --look-samples 300 --cas-steps 5"
     assert f"| {row['commit']} | {row['recipe']}" in re.sub(" +", " ", done.stdout)

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pandas as pd
 import processes
 import pytest
 from mlflow import MlflowClient
-from processes import ROOT, environment
+from processes import ROOT
 from test_accuracy_table import stored_comparison
 from test_agent import SAYS, WITHOUT_MLFLOW, said
 from test_report import full_cells
@@ -155,12 +153,10 @@ def test_numbers_are_those_of_the_frame_and_rows_name_their_pairs(tmp_path: Path
 
 def test_a_process_of_its_own_reads_a_store_and_stdout_is_one_line(comparison: tuple[str, str], tmp_path: Path) -> None:
     uri, parent = comparison
-    done = subprocess.run(
-        [sys.executable, "-m", "analysis.accuracy_table", "--json", "--tracking-uri", uri],
-        cwd=tmp_path, env=environment(PYTHONIOENCODING="ascii"), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = processes.run(tmp_path, "analysis.accuracy_table", "--json", "--tracking-uri", uri)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
+    assert done.stdout.isascii()
     rows = json.loads(done.stdout)["tables"]["accuracy_table"]["rows"]
     children = tracking.read_runs(
         f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'classifier'", tracking_uri=uri

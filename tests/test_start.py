@@ -62,10 +62,11 @@ from harness.runs import generators
 from harness.settings import Single
 from harness.training import loop
 heavy = {"torch._dynamo", "mlflow", "pandas", "torchvision", "torchmetrics", "sqlalchemy", "sklearn", "optuna"}
+small = ddpm.Config(steps=2, batch_size=16, hidden_channels=8, num_steps=20)
 digits = datasets.load("digits", n_real=100)
 batches = loop.Batches((digits.real, 16), seed=0)
 for method, config in (
-    (ddpm.DDPM, ddpm.Config()), (gan.GAN, gan.Config(loss="wgan-gp")), (vae.VAE, vae.Config()),
+    (ddpm.DDPM, small), (gan.GAN, gan.Config(loss="wgan-gp")), (vae.VAE, vae.Config()),
     (classifier.Classifier, classifier.Config(width=8)),
 ):
     model = method(config, digits.image_shape)
@@ -73,9 +74,10 @@ for method, config in (
     for _ in loop.train(model, batches, 2):
         pass
 print(sorted((heavy | {"scipy", "matplotlib", "seaborn", "PIL"}) & {*sys.modules}))
-for name, method in {"ddpm": ddpm, "gan": gan, "vae": vae}.items():
-    settings = Single(n_real=100, num_synthetic=40, cas_steps=2)
-    generators.run_generator(name, method.Config(steps=2, batch_size=16), settings)
+for name, config in {
+    "ddpm": small, "gan": gan.Config(steps=2, batch_size=16), "vae": vae.Config(steps=2, batch_size=16),
+}.items():
+    generators.run_generator(name, config, Single(n_real=100, num_synthetic=40, cas_steps=2))
 print(sorted(heavy & {*sys.modules}))
 """
 

@@ -149,7 +149,7 @@ def wait_as_a_daemon(folder: Path) -> None:
     (folder / "said").write_text(repr(done(Task(process_and, ("from a daemon",)))))
 
 
-@pytest.mark.parametrize("kind", [pytest.param("two processes", marks=pytest.mark.long), "from a daemon"])
+@pytest.mark.parametrize("kind", ["two processes", "from a daemon"])
 def test_a_task_of_several_processes_and_one_whose_caller_may_fork_none(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from analysis import accuracy_table, runs, tables
+from analysis import accuracy_table, pages, runs, tables
 from harness.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,7 @@ def test_the_plot_has_a_panel_per_n_real_and_a_dot_per_seed(cells: pd.DataFrame)
 def test_the_plot_is_a_png_of_some_size(cells: pd.DataFrame, tmp_path: Path) -> None:
     image = accuracy_table.write(cells, tmp_path)[-1].read_bytes()
     assert image.startswith(b"\x89PNG")
-    assert int.from_bytes(image[16:20]) > 800
+    assert int.from_bytes(image[16:20]) > 5 * pages.DPI
 
 
 def test_latex_has_as_many_cells_in_every_row_as_columns_and_balanced_braces(cells: pd.DataFrame) -> None:

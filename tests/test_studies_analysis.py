@@ -23,8 +23,8 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 from servers import free_port
 
+from analysis import pages, study_answer
 from analysis import studies as page
-from analysis import study_answer
 from analysis.confirmation import Confirmation, confirmation
 from harness import cli, storages, tracking
 from harness.errors import InputError
@@ -257,7 +257,7 @@ def test_a_study_of_little_has_what_pictures_it_can(
     assert {path.stem for path in pictures} == expected
     for path in pictures:
         with Image.open(path) as picture:
-            assert min(picture.size) > 150
+            assert min(picture.size) > pages.DPI
 
 
 # --- The page ------------------------------------------------------------------------------------------------

@@ -54,16 +54,16 @@ def tuned(place: Path, forked: Callable) -> Any:
     """A study of a GAN, stopped short and gone on with, with more trials."""
     flags = (*TINY, "--epochs", "4", "--name", "small", "--pruner", "none", "--max-failures", "0", "--confirm-seeds")
     first = forked("tune.py", "gan", *flags, "0", "--trials", "2")
-    second = forked("tune.py", "gan", *flags, "2", "--trials", "3")
+    second = forked("tune.py", "gan", *flags, "2", "--trials", "4")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     return study_of(place, "small"), runs_of(place, "small"), second.stdout
 
 
 def test_a_study_has_as_many_trials_as_asked_for_and_goes_on(tuned: Any) -> None:
     study, _, said = tuned
-    assert [trial.user_attrs["slot"] for trial in study.trials] == ["0", "1", "2"]
+    assert [trial.user_attrs["slot"] for trial in study.trials] == ["0", "1", "2", "3"]
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
-    assert "small: 3 COMPLETE" in said
+    assert "small: 4 COMPLETE" in said
     assert "Best trial " in said
 
 
@@ -106,10 +106,10 @@ def test_a_trial_whose_end_no_driver_heard_of_is_another_ones_result(
     study, _, _ = tuned
     monkeypatch.chdir(place)
     done = study.trials[-1]
-    job = trials.Job(_plan(TINY), study.user_attrs["parent_run"], "trial", "2", 99, done.params, [0])
+    job = trials.Job(_plan(TINY), study.user_attrs["parent_run"], "trial", "3", 99, done.params, [0])
     with processes.agent(place):
         assert trials.run_trial(Talk(tmp_path), job) == done.values
-    own = "tags.study = 'small' AND tags.slot = '2' AND tags.kind = 'trial'"
+    own = "tags.study = 'small' AND tags.slot = '3' AND tags.kind = 'trial'"
     run = tracking.read_runs(own, tracking_uri=URI).iloc[0]
     assert (run["run_id"], run["status"], run["tags.state"]) == (done.user_attrs["run_id"], "FINISHED", "COMPLETE")
     assert (run["tags.trial"], run["metrics.objective/accuracy"]) == ("99", done.value)
@@ -172,10 +172,10 @@ def test_the_studys_run_is_its_answer(tuned: Any, place: Path, forked: Callable)
         shares = pd.read_csv(page / "importances.csv").set_index("importance of")["accuracy"]
         told = parent[[f"metrics.importance/{name}" for name in shares.index]]
         assert list(told) == pytest.approx(list(shares))
-    assert parent["tags.mlflow.note.content"].startswith("**small**: Slots: 3, trials: 3 (3 complete). Best trial ")
+    assert parent["tags.mlflow.note.content"].startswith("**small**: Slots: 4, trials: 4 (4 complete). Best trial ")
     ends = tracking.read_histories([parent["run_id"]], ["trials/complete", "trials/failed"], uri)
     said = {*zip(ends["key"], ends["step"], ends["value"], strict=True)}
-    assert {number for _, number, _ in said} >= {2, 3}  # after each of its two calls
+    assert {number for _, number, _ in said} >= {2, 4}  # after each of its two calls
     assert said == {(name, number, 0 if name == "trials/failed" else number) for name, number, _ in said}
     assert not [name for name, value in parent.items() if name.startswith("metrics.system/") and not pd.isna(value)]
 

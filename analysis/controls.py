@@ -35,19 +35,19 @@ def sections(cells: pd.DataFrame) -> Iterator[Section]:
         yield Section("Generators beside each control", tables={"controls": (shown(table, [NOTE]), table)})
 
 
-def against(cells: pd.DataFrame) -> pd.DataFrame:
+def against(cells: pd.DataFrame, figure: str = "accuracy") -> pd.DataFrame:
     """One row per (n_real, method, control) with seeds of both, in the order of the tables.
 
-    `difference_points` is by how much the generator's accuracy is above the control's, with its 95 % t interval over
-    num_seeds pairs; `p_holm` is corrected over the rows of one n_real. `run_ids` are the generator's cells,
-    `control_run_ids` the control's.
+    `difference_points` is by how much the generator's figure, a column of the cells, is above the control's, with its
+    95 % t interval over num_seeds pairs; `p_holm` is corrected over the rows of one n_real. `run_ids` are the
+    generator's cells, `control_run_ids` the control's.
     """
     ordered = cells.sort_values(["n_real", "method", "seed"], key=accuracy_table.rank)
     controls = ordered[ordered["method"].isin(CONTROLS)]
     both = runs.of_generators(ordered).merge(controls, on=["n_real", "seed"], suffixes=("", "_of_control"))
     rows = []
     for (n_real, method, control), own in both.groupby(["n_real", "method", "method_of_control"], sort=False):
-        found = statistics.paired_difference(100 * own["accuracy"], 100 * own["accuracy_of_control"])
+        found = statistics.paired_difference(100 * own[figure], 100 * own[f"{figure}_of_control"])
         rows.append(
             {
                 "n_real": n_real,

@@ -42,7 +42,6 @@ ANALYSES = (
     accuracy_table,
     significance,
     controls,
-    long_tail,
     low_data,
     sweeps,
     equivalence,
@@ -132,6 +131,7 @@ def sections(
     yield claims.section(claims.findings(cells, weak, gradients), gradients)
     for analysis in ANALYSES:
         yield from pages.each_setting(analysis.sections, cells)
+    yield from long_tail.sections(cells)
     yield from samples.sections(cells, source, out)
     yield Section(
         "Every run", tables={"runs": (provenance_table(cells), cells.drop(columns=runs.PLACE, errors="ignore"))}

@@ -13,9 +13,11 @@ from harness import tracking
 from harness.errors import InputError
 
 BASELINE = "none"
+WEIGHTED = "class-weights"
+"""What a long tail's table calls `none` with class weights in its loss."""
 CONTROLS = (
-    "duplicate", "duplicate-levelled", "affine", "affine-filtered", "affine-targeted", "affine-levelled", "noise",
-    "noise-levelled",
+    WEIGHTED, "duplicate", "duplicate-levelled", "affine", "affine-filtered", "affine-targeted", "affine-levelled",
+    "noise", "noise-levelled",
 )  # fmt: skip
 """The arms, in the order of the tables, whose images no generator made, whichever of them were then chosen."""
 FILTERED = "-filtered"

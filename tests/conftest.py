@@ -28,7 +28,7 @@ pages.DPI = 30  # pictures that nobody looks at take a fifth of the time
 Launch = Callable[..., subprocess.CompletedProcess]
 
 
-LONGEST = ["experiments", "tuning", "doors_server", "server", "study_workers", "faults", "stores", "doors_bytes",
+LONGEST = ["experiments", "tuning", "server", "study_workers", "faults", "stores", "doors_bytes",
            "shipping", "methods", "doors_pages", "engine"]  # fmt: skip
 LEFT_OUT = pytest.StashKey[int]()
 

@@ -242,7 +242,7 @@ def test_a_second_judge_sees_the_same_sample_sets(
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("comparison")
 @pytest.mark.parametrize(
-    "names", [("runs", "answer", "compare"), pytest.param(tuple(ui_pictures.PAGES), marks=pytest.mark.long)]
+    "names", [("answer", "compare"), pytest.param(tuple(ui_pictures.PAGES), marks=pytest.mark.long)]
 )
 def test_mlflows_pages_show_a_comparison(names: tuple[str, ...], uri: str, tmp_path: Path) -> None:
     """In a browser; what they must show is asserted in ui_pictures.py."""

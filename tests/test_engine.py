@@ -367,8 +367,12 @@ def key(folder: Path) -> tuple[str, ...]:
     commands = [line for line in readme.splitlines() if line.startswith(("openssl req -x509", "cp cert.pem"))]
     assert len(commands) == 2
     subprocess.run("\n".join(commands), shell=True, check=True, cwd=folder, stderr=subprocess.DEVNULL)
+    return ("--protocol", "tls", *files_of(folder))
+
+
+def files_of(folder: Path) -> list[str]:
     files = {"ca-file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-    return ("--protocol", "tls", *(word for name in files for word in (f"--tls-{name}", str(folder / files[name]))))
+    return [word for name in files for word in (f"--tls-{name}", str(folder / files[name]))]
 
 
 def test_who_has_the_key_and_nobody_else_may_use_a_cluster_at_tls(
@@ -432,12 +436,8 @@ def test_the_batch_script_starts_what_dasks_flags_say(tmp_path: Path) -> None:
     own = tmp_path / "outputs" / "slurm" / "7"
     assert (done.returncode, done.stdout) == (5, ""), done.stderr
     assert {path.stat().st_mode & 0o77 for path in (own, *own.iterdir())} == {0}
-    files = " ".join(
-        f"--tls-{name} {own}/{file}.pem" for name, file in (("ca-file", "ca"), ("cert", "cert"), ("key", "key"))
-    )
-    cluster = (
-        f"--scheduler-file {own}/scheduler.json --protocol tls --no-dashboard --dashboard-address 127.0.0.1:0 {files}"
-    )
+    where = f"--scheduler-file {own}/scheduler.json --protocol tls --no-dashboard --dashboard-address 127.0.0.1:0"
+    cluster = " ".join((where, *files_of(own)))
     scheduler, *workers, command = sorted((tmp_path / "said").read_text().splitlines())
     assert scheduler == f"-m dask scheduler {cluster} --port 0"
     assert len(workers) == 2

@@ -1,6 +1,7 @@
 """A team's server and several runs at once: nothing is lost, nothing is open to strangers, no secret is kept."""
 
 import base64
+import contextlib
 import os
 import secrets
 import shlex
@@ -193,13 +194,12 @@ def rows_with(url: str, secret: str) -> list[str]:
 
 
 def files_with(folder: Path, *secrets: str) -> list[str]:
-    return [
-        f"{path}: {secret}"
-        for path in folder.rglob("*")
-        if path.is_file()
-        for secret in secrets
-        if secret.encode() in path.read_bytes()
-    ]
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # an agent removes what it has sent
+            content = path.read_bytes()
+            found += [f"{path}: {secret}" for secret in secrets if secret.encode() in content]
+    return found
 
 
 TOLD = """

@@ -34,16 +34,15 @@ def environment(**more: str) -> dict[str, str]:
     """A clean environment: no settings of the caller's MLflow or launcher reach the processes under test."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "ACCELERATE_"))}
     # One thread a process: several run at once, and threads that wait for each other's cores cost minutes.
-    # Large pages are fewer to copy for a fork.
-    fixed = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    return fixed | kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | more
+    return {"OMP_NUM_THREADS": "1"} | kept | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | more
 
 
 @functools.cache
 def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preloaded"])
-    with mock.patch.dict(os.environ, environment(), clear=True):
+    large_pages = environment(GLIBC_TUNABLES="glibc.malloc.hugetlb=1")  # which are fewer to copy for a fork
+    with mock.patch.dict(os.environ, large_pages, clear=True):
         forkserver.ensure_running()
     return context
 

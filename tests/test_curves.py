@@ -1,5 +1,7 @@
 """Curves of metrics over trainings of different lengths."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -25,3 +27,9 @@ def test_the_summary_is_of_runs_not_of_steps() -> None:
         "comparison": "gan", "n": 2, "first tenth": 2.0, "first tenth, sd": pytest.approx(2**0.5), "last tenth": 6.0,
         "last tenth, sd": pytest.approx(8**0.5), "run_ids": "a b",
     }  # fmt: skip
+
+
+def test_names_that_look_like_numbers_are_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "curves.csv").write_text("run_id,share,value,comparison\n72e1590,0.5,1.0,2026\n")
+    found = curves.read(tmp_path / "curves.csv")
+    assert found[["run_id", "comparison"]].to_numpy().tolist() == [["72e1590", "2026"]]

@@ -2,7 +2,8 @@
 
     python -m analysis.tasks --rows analysis/results/*/rows.csv
 
-It prints two tables, and writes them to outputs/tables (with CSV and LaTeX): a row per task and arm, and a row per arm:
+It prints two tables, and writes them to outputs/tables (with CSV, LaTeX and a picture of the gains): a row per task and
+arm, and a row per arm:
 
     | method | tasks |   IQM of gain on top, points | better than affine, % | above zero | of | marginal cost, s |
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from analysis import accuracy_table, on_top, pages, runs, statistics
 from analysis.accuracy_table import BASELINE
-from analysis.lazily import pd
+from analysis.lazily import Figure, pd, sns
 from analysis.pages import Section
 from analysis.tables import Table, arm_columns, interval_in, p_value, seconds, with_interval
 from harness import cli
@@ -38,13 +39,15 @@ NOTE = (
     "device-seconds of the generator's training, sampling and of choosing its samples, mean over tasks."
 )
 
+PICTURE = "Gain on top of augmentation by task (data set, real images), with 95 % intervals; arms of half of the tasks"
+
 
 def main(
     rows: tuple[Path, ...] = (),
     out: Path = Path("outputs/tables"),
     json: cli.AsJson = False,
 ) -> None:
-    """Print what arms add on top of augmentation over all data sets; write it as md, csv and tex.
+    """Print what arms add on top of augmentation over all data sets; write it as md, csv and tex, with its picture.
 
     Args:
         rows: files of cells, of a data set each, as analysis.report --rows writes them
@@ -71,6 +74,7 @@ def sections(data_sets: Sequence[pd.DataFrame]) -> Iterator[Section]:
         yield Section(
             "Over all data sets",
             tables={"tasks": (tasks_shown(table), table), "tasks_by_arm": (arms_shown(arms), arms)},
+            pictures={"tasks": (plot(table, arms), PICTURE)},
         )
 
 
@@ -155,6 +159,35 @@ def arms_shown(table: pd.DataFrame) -> Table:
         for row in table.to_dict("records")
     ]
     return Table(ARM_HEADINGS, texts, left=("method",), notes=[NOTE])
+
+
+# The picture
+
+
+def plot(table: pd.DataFrame, arms: pd.DataFrame) -> Figure:
+    """The gain on top of augmentation of each task, and the IQM over them: a panel for each arm of most tasks.
+
+    From the tables `by_arm` is made of and makes.
+    """
+    tasks = list(dict.fromkeys(table[TASK].itertuples(index=False, name=None)))
+    shown = [row for row in arms.to_dict("records") if 2 * row["num_tasks"] >= len(tasks)]
+    figure = Figure(figsize=(1.8 * len(shown) + 1.4, 0.28 * len(tasks) + 1), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, arm in zip(panels, shown, strict=True):
+        own = table[table["method"] == arm["method"]]
+        places = [tasks.index(task) for task in own[TASK].itertuples(index=False, name=None)]
+        panel.axvline(0, color="0.6", linewidth=1)
+        panel.hlines(places, own["on_top_low_points"], own["on_top_high_points"])
+        panel.plot(own["on_top_points"], places, "o", markersize=4)
+        panel.hlines(len(tasks), arm["iqm_low_points"], arm["iqm_high_points"], color="black")
+        panel.plot(arm["iqm_points"], len(tasks), "D", markersize=4, color="black")
+        panel.set_title(arm["method"], fontsize="small")
+        sns.despine(ax=panel)
+    names = [f"{dataset}, {n_real:,}" for dataset, n_real in tasks]
+    panels[0].set_yticks(range(len(tasks) + 1), [*names, "over tasks (IQM)"])
+    panels[0].invert_yaxis()
+    figure.supxlabel("gain on top [points]", fontsize="medium")
+    return figure
 
 
 if __name__ == "__main__":

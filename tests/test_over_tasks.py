@@ -59,6 +59,18 @@ def test_an_arm_over_its_tasks(section: pages.Section) -> None:
     assert ddpm["marginal_s"] == pytest.approx(COSTS["ddpm"][0] * factor + seeds + COSTS["ddpm"][1])
 
 
+def test_the_picture_has_a_panel_for_each_arm_of_most_tasks(section: pages.Section) -> None:
+    table, arms = (section.tables[name][1].set_index("method") for name in ("tasks", "tasks_by_arm"))
+    figure, _ = section.pictures["tasks"]
+    assert figure is not None
+    assert {panel.get_title() for panel in figure.axes} == set(arms.index[2 * arms["num_tasks"] >= 5])
+    (ddpm,) = [panel for panel in figure.axes if panel.get_title() == "ddpm"]
+    of_tasks, over_tasks = [line for line in ddpm.lines if line.get_linestyle() == "None"]
+    assert list(of_tasks.get_xdata()) == table.loc["ddpm", "on_top_points"].tolist()
+    assert list(over_tasks.get_xdata()) == [arms.loc["ddpm", "iqm_points"]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["mnist, 100", "mnist, 1,000"]
+
+
 def test_files_of_rows_are_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     paths = []
     for name, cells in (("mnist", both_settings()), ("kmnist", other())):
@@ -67,8 +79,8 @@ def test_files_of_rows_are_what_it_reads(tmp_path: Path, capsys: pytest.CaptureF
     tasks.main(tuple(paths), out=tmp_path / "tables")
     assert "IQM of gain on top" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
-        f"{name}.{end}" for name in ("tasks", "tasks_by_arm") for end in ("md", "csv", "tex")
-    }
+        *(f"{name}.{end}" for name in ("tasks", "tasks_by_arm") for end in ("md", "csv", "tex")), "tasks.png",
+    }  # fmt: skip
     report.main(Source(rows=paths[0]), others=(paths[1],), out=tmp_path / "report")
     whole, tables = (tmp_path / folder / name for folder, name in (("report", "report.md"), ("tables", "tasks.md")))
     table = tables.read_text().partition("\n\n")[0]

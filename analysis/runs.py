@@ -144,7 +144,7 @@ def comparison_cells(comparison: str | None = None, tracking_uri: str | None = N
 def all_cells(comparisons: Sequence[str], tracking_uri: str | None = None) -> pd.DataFrame:
     """The cells of several comparisons (by default the newest) as those of one, such as one for each n_real."""
     parts = [comparison_cells(name, tracking_uri) for name in comparisons or [None]]
-    return checked(pd.concat(parts, ignore_index=True))
+    return checked(pd.concat(parts, ignore_index=True).drop_duplicates("run_id", ignore_index=True))
 
 
 def read_rows(path: Path) -> pd.DataFrame:

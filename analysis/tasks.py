@@ -60,22 +60,28 @@ def main(
 
 def sections(data_sets: Sequence[pd.DataFrame]) -> Iterator[Section]:
     """The one part, where a data set has augmented arms."""
-    found = [
-        (part, runs.whole_arms(augmented))
-        for cells in data_sets
-        for rest, bare, augmented in on_top.halves(runs.whole_arms(cells))
-        if not rest and not augmented["method"].eq(BASELINE).all()
-        for part in [on_top.on_top(bare, augmented).assign(dataset=augmented["dataset"].iloc[0])]
-    ]
-    if found:
-        table = pd.concat([part for part, _ in found], ignore_index=True)
+    known = [cells for cells in map(runs.whole_arms, data_sets) if any(_halves(cells))]
+    if known:
+        every = pd.concat(known, ignore_index=True).drop_duplicates(
+            "run_id"
+        )  # of files that overlap, or a glob's twice
+        found = [half for _, own in every.groupby("dataset", sort=False) for half in _halves(runs.checked(own))]
+        parts = [on_top.on_top(bare, own).assign(dataset=own["dataset"].iloc[0]) for bare, own in found]
+        table = pd.concat(parts, ignore_index=True)
         table = table[table["method"] != BASELINE].reset_index(drop=True)
-        arms = by_arm(table, pd.concat([cells for _, cells in found], ignore_index=True))
+        arms = by_arm(table, pd.concat([augmented for _, augmented in found], ignore_index=True))
         yield Section(
             "Over all data sets",
             tables={"tasks": (tasks_shown(table), table), "tasks_by_arm": (arms_shown(arms), arms)},
             pictures={"tasks": (plot(table, arms), PICTURE)},
         )
+
+
+def _halves(cells: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The bare cells of a data set and its augmented ones, where there are arms of both."""
+    for rest, bare, augmented in on_top.halves(cells):
+        if not rest and not augmented["method"].eq(BASELINE).all():
+            yield bare, augmented
 
 
 # The numbers

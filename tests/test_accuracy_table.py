@@ -308,6 +308,11 @@ def test_a_comparison_without_cells_is_refused(store: tuple[str, str]) -> None:
         runs.comparison_cells("empty", store[0])
 
 
+def test_a_comparison_that_is_named_twice_counts_once(store: tuple[str, str]) -> None:
+    uri, parent = store
+    assert len(runs.all_cells(("low-data", parent), uri)) == len(runs.comparison_cells(parent, uri))
+
+
 def test_a_store_without_comparisons_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs.tracking, "read_runs", lambda *_, **__: pd.DataFrame())
     with pytest.raises(InputError, match=r"no comparison in sqlite:///some\.db: run experiments/compare\.py"):

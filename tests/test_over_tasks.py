@@ -59,6 +59,18 @@ def test_an_arm_over_its_tasks(section: pages.Section) -> None:
     assert ddpm["marginal_s"] == pytest.approx(COSTS["ddpm"][0] * factor + seeds + COSTS["ddpm"][1])
 
 
+def test_files_of_one_data_set_are_its_parts_and_a_run_counts_once(section: pages.Section) -> None:
+    cells = both_settings()
+    (found,) = tasks.sections([cells[cells["n_real"] > 100], other(), cells[cells["n_real"] < 10_000], other()])
+    for name, (_, expected) in section.tables.items():
+        table = found.tables[name][1]
+        pd.testing.assert_frame_equal(table.sort_values([*table][:2], ignore_index=True),
+                                      expected.sort_values([*table][:2], ignore_index=True))  # fmt: skip
+    again = other().assign(run_id=lambda cells: "another-" + cells["run_id"])
+    with pytest.raises(InputError, match="two finished cells"):
+        list(tasks.sections([other(), again]))
+
+
 def test_the_picture_has_a_panel_for_each_arm_of_most_tasks(section: pages.Section) -> None:
     table, arms = (section.tables[name][1].set_index("method") for name in ("tasks", "tasks_by_arm"))
     figure, _ = section.pictures["tasks"]

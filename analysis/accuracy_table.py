@@ -25,8 +25,8 @@ from analysis import marks, pages, runs, statistics
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.runs import BASELINE, CONTROLS
-from analysis.tables import Table, folder, interval_in, number, p_value, seconds, seeds, with_interval
-from harness import cli, tracking
+from analysis.tables import Table, interval_in, number, p_value, seconds, seeds, with_interval
+from harness import cli, outputs, tracking
 
 HEADINGS = (
     "n_real", "method", "n", "baseline, %", "augmented, %", "gain, points", "p", "p (Holm)",
@@ -47,7 +47,7 @@ def main(
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the four files
     """
-    folder(out)
+    outputs.make_folder(out)
     parent = runs.comparison_id(comparison, tracking_uri)
     paths = pages.show(pages.each_setting(sections, runs.comparison_cells(parent, tracking_uri)), out, "", json)
     tracking.log_files(parent, paths, "tables", tracking_uri)

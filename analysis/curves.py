@@ -13,7 +13,7 @@ import tyro
 
 from analysis import runs, tables
 from analysis.lazily import Figure, pd, sns
-from harness import cli, tracking
+from harness import cli, outputs, tracking
 from harness.errors import InputError
 
 POINTS = 50
@@ -30,16 +30,16 @@ def main(
     """Draw how a metric went in the generators of comparisons, and write its numbers.
 
     Args:
-        metric: a metric that the trainings log, such as train/loss
+        metric: a metric that the trainings log, such as train/ddpm_loss
         comparisons: run ids or unique run names, a line each
         tracking_uri: the MLflow store or server; as everywhere in the harness if not given
         out: folder for the picture and the numbers
     """
     with cli.answer(json) as answer:
+        outputs.make_folder(out)
         parts = [history(name, metric, tracking_uri).assign(comparison=name) for name in comparisons]
         curves = pd.concat(parts, ignore_index=True)
         summed = summary(curves)
-        out.mkdir(parents=True, exist_ok=True)
         stem = metric.replace("/", "_")
         paths = [out / f"{stem}.{suffix}" for suffix in ("csv", "png")]
         curves.to_csv(paths[0], index=False)
@@ -55,11 +55,17 @@ def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd
     """A metric of a comparison's generators, columns run_id, share, value: see `averaged`."""
     parent = runs.comparison_id(comparison, tracking_uri)
     own = f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'generator' and attributes.status = 'FINISHED'"
-    found = tracking.read_runs(own, tracking_uri=tracking_uri, columns=[])
+    found = tracking.read_runs(own, tracking_uri=tracking_uri)
     values = tracking.read_histories(list(found["run_id"]), [metric], tracking_uri)
     if values.empty:
-        raise InputError(f"no generator of {comparison} has logged {metric}; the UI's run page lists a run's metrics")
+        raise InputError(f"no generator of {comparison} has logged {metric}{_known(found)}")
     return averaged(values)
+
+
+def _known(found: pd.DataFrame) -> str:
+    """Which metrics of their trainings the runs have."""
+    names = [name.removeprefix("metrics.") for name in map(str, found) if name.startswith("metrics.train/")]
+    return f"; they have {', '.join(names)}" if names else "; the UI's run page lists a run's metrics"
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from analysis import runs, tables
 from analysis.lazily import Figure, Image, pd
 from analysis.runs import Source
 from analysis.tables import Table
-from harness import cli
+from harness import cli, outputs
 from harness.errors import InputError
 
 STYLE = """
@@ -114,7 +114,7 @@ def write(sections: Iterable[Section], out: Path, otherwise: str) -> list[Path]:
     found = list(sections)
     if not found:
         raise InputError(otherwise)
-    tables.folder(out)
+    outputs.make_folder(out)
     return [path for section in found for path in section.write(out)]
 
 

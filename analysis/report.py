@@ -35,8 +35,8 @@ from analysis.claims import ExtraInputs
 from analysis.lazily import pd
 from analysis.pages import Section
 from analysis.runs import Source
-from analysis.tables import Table, folder
-from harness import cli
+from analysis.tables import Table
+from harness import cli, outputs
 
 ANALYSES = (
     accuracy_table,
@@ -96,7 +96,7 @@ def write(
         cells = runs.add_rows(replace(source, rows=None).cells(), source.rows)
     else:
         cells = source.cells()
-    folder(out)
+    outputs.make_folder(out)
     ids = set(_ids(cells))
     shown = [
         replace(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lazily import NDArray, np, pd
-from harness import tracking
+from harness import outputs, tracking
 from harness.errors import InputError
 
 BASELINE = "none"
@@ -173,7 +173,7 @@ def add_rows(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     before = [read_rows(path)] if path.exists() else []
     every = pd.concat([*before, cells], ignore_index=True).drop_duplicates("run_id", keep="last")
     every = checked(every).sort_values(KEY, ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    outputs.make_folder(path.parent, "--rows")
     if right := right_counts(every):
         beside = path.with_name(RIGHT)
         arrays: dict[str, Any] = (_in_file(beside) if beside.exists() else {}) | right  # those of other files of rows

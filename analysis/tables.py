@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lazily import pd, tabulate
-from harness.errors import InputError
 
 LONG = 40  # characters, from which a column of words is broken into lines on a page
 
@@ -99,15 +98,6 @@ class Table:
         for path, content in zip(paths, contents.values(), strict=True):
             path.write_text(content, encoding="utf-8")
         return paths
-
-
-def folder(out: Path) -> Path:
-    """A folder for tables, made where it is not there. Raises InputError where it cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be made a folder ({error.strerror}); give another") from error
-    return out
 
 
 def csv(numbers: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import cli
+from harness import cli, outputs
 from harness.bounds import Natural
 from harness.errors import InputError
 
@@ -41,12 +41,10 @@ def main(settings: Settings = Settings()) -> None:
 
     from harness.runs import exported, pictures
 
-    if settings.out.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
-        raise InputError(f"--out {settings.out} must end in .png or .jpg")
+    outputs.check_file(settings.out, ".png", ".jpg", ".jpeg")
     model = generator(settings)
     labels = exported.labels_of(model, model.classes if settings.labels is None else settings.labels)
     images = exported.draw_labels(model, labels, settings.seed)
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pictures.image_grid(images, min(10, len(images)), scale=4)).save(settings.out)
     print(settings.out)
 

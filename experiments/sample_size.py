@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import cli
+from harness import cli, outputs
 from harness.data.images import Images
 from harness.data.splits import stratified_order
 from harness.errors import InputError
@@ -39,11 +39,9 @@ def main(settings: Settings = Settings()) -> None:
     """Measure the first so many samples of a set, and as many real images."""
     if not settings.samples:
         raise InputError("give --samples, the run id of a generator: experiments/ddpm.py and its like print it")
-    if settings.out.suffix != ".csv":
-        raise InputError(f"--out {settings.out} must end in .csv")
+    outputs.check_file(settings.out, ".csv")
     if not settings.numbers:
         raise InputError("--numbers needs numbers of samples, such as 100 1000 10000")
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     import pandas as pd
 
     table = pd.DataFrame(rows(settings))

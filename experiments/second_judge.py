@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import cli, tracking
+from harness import cli, outputs, tracking
 from harness.bounds import Natural
 from harness.errors import InputError
 from harness.evaluation import judging, quality
@@ -45,8 +45,7 @@ def main(settings: Settings = Settings()) -> None:
     """Have another judge measure a comparison's sample sets, and compare the orders."""
     if not settings.comparison:
         raise InputError("give --comparison, the run id that experiments/compare.py prints")
-    if settings.out.suffix != ".csv":
-        raise InputError(f"--out {settings.out} must end in .csv")
+    outputs.check_file(settings.out, ".csv")
     import pandas as pd
 
     of_comparison = f"tags.mlflow.parentRunId = '{settings.comparison}' and tags.kind = 'generator'"
@@ -56,7 +55,6 @@ def main(settings: Settings = Settings()) -> None:
         raise InputError(f"run {settings.comparison} is no comparison with a finished generator in this store")
     table = pd.DataFrame(rows(settings, found.to_dict("records")))
     twice = table[table["figure"].isin(FIGURES)]
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(settings.out, index=False, float_format="%.6g", lineterminator="\n")
     correlations = [
         {"figure": name, "sample sets": len(of), "Spearman": of["first"].corr(of["second"], method="spearman")}

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from analysis import accuracy_table, pages, runs, tables
+from analysis import accuracy_table, curves, pages, runs, tables
 from harness.errors import InputError
 
 ROOT = Path(__file__).parent.parent
@@ -275,7 +275,7 @@ def stored_comparison(folder: Path) -> tuple[str, str]:
             if key.startswith("metrics.") and not math.isnan(value)
         }
         log("classifiers", run["name"], tags, metrics, run["status"], start)
-    figures = {"test/cas": 0.1, "validation/cas": 0.2, "cost/training_device_seconds": 3.0}
+    figures = {"test/cas": 0.1, "validation/cas": 0.2, "cost/training_device_seconds": 3.0, "train/ddpm_loss": 0.4}
     log("generators", "ddpm", tags | {"kind": "generator"}, figures, "FINISHED", 4_000)
     log("classifiers", "alone", {"kind": "classifier"}, {"test/accuracy": 0.1}, "FINISHED", 5_000)
     return uri, parent
@@ -313,6 +313,11 @@ def test_a_comparison_that_is_named_twice_counts_once(store: tuple[str, str]) ->
     assert len(runs.all_cells(("low-data", parent), uri)) == len(runs.comparison_cells(parent, uri))
 
 
+def test_a_metric_that_no_generator_has_is_refused_with_those_that_they_have(store: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=r"no generator of low-data has logged train/loss; they have train/ddpm_loss$"):
+        curves.history("low-data", "train/loss", store[0])
+
+
 def test_a_store_without_comparisons_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs.tracking, "read_runs", lambda *_, **__: pd.DataFrame())
     with pytest.raises(InputError, match=r"no comparison in sqlite:///some\.db: run experiments/compare\.py"):
@@ -321,7 +326,7 @@ def test_a_store_without_comparisons_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_folder_that_cannot_be_made_is_refused_before_any_run_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
+    with pytest.raises(InputError, match=r"--out .* cannot be a folder to write to \(File exists\)"):
         accuracy_table.main(tracking_uri="sqlite:///never-read.db", out=tmp_path / "file")
 
 

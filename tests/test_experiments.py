@@ -21,7 +21,8 @@ from PIL import Image
 from processes import ROOT, environment
 from servers import installed
 
-from analysis import accuracy_table, runs
+from analysis import accuracy_table, curves, runs
+from experiments import generate, sample_size, second_judge
 from harness import tracking
 from harness.data import datasets, moves
 from harness.errors import InputError
@@ -486,3 +487,22 @@ def test_help_shows_defaults_and_meanings(forked: Launch) -> None:
         assert f"--{flag} " in shown
     assert "(default: 20000)" in shown
     assert "T, diffusion steps of the forward process" in re.sub(r"\s*│\s*", " ", shown)
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    for script, asked, ending in (
+        (generate, {"run": "never-read"}, ".png"),
+        (sample_size, {"samples": "never-read"}, ".csv"),
+        (second_judge, {"comparison": "never-read"}, ".csv"),
+    ):
+        for out, message in (
+            (f"file/a{ending}", r"cannot be a folder to write to \(File exists\)"),
+            ("a.txt", f"must end in {ending}"),
+            *([("folder.csv", "is a folder; give a file")] if ending == ".csv" else []),
+        ):
+            with pytest.raises(InputError, match=message):
+                script.main(script.Settings(**asked, out=tmp_path / out, tracking_uri="sqlite:///never-read.db"))
+    with pytest.raises(InputError, match="cannot be a folder to write to"):
+        curves.main("train/ddpm_loss", ("never-read",), "sqlite:///never-read.db", tmp_path / "file")

@@ -197,6 +197,12 @@ def test_a_file_that_holds_no_rows_is_refused_in_a_line(content: str | None, mes
     assert "\n" not in str(refused.value)
 
 
+def test_rows_go_only_where_a_file_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--rows .*file cannot be a folder to write to \(File exists\)"):
+        runs.add_rows(known_cells(), tmp_path / "file" / "rows.csv")
+
+
 def test_rows_and_comparisons_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--rows and --comparison exclude each other"):
         Source(("mnist",), tmp_path / "rows.csv").cells()
@@ -204,7 +210,7 @@ def test_rows_and_comparisons_exclude_each_other(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"--out .* cannot be made a folder \(File exists\)"):
+    with pytest.raises(InputError, match=r"--out .* cannot be a folder to write to \(File exists\)"):
         pages.show(low_data.sections(known_cells()), tmp_path / "file", runs.NO_ARM)
 
 

@@ -103,6 +103,8 @@ def test_more_images_than_exist_are_refused(n_real: int) -> None:
 def test_unknown_data_set() -> None:
     with pytest.raises(InputError, match="unknown data set 'cifar'; known are digits, mnist"):
         datasets.load("cifar")
+    with pytest.raises(InputError, match="folder: names no folder: an unset variable, perhaps"):
+        datasets.load("folder:")  # which is not the folder that one is in
 
 
 # --- idx files -------------------------------------------------------------------------------------------

@@ -191,6 +191,8 @@ def test_sync_says_whose_runs_it_leaves_out(store: str, tmp_path: Path, capsys: 
         closing.sync(f"sqlite:///{tmp_path}/other.db")
     assert "runs of other stores were left out: sqlite:///outputs/mlflow.db" in capsys.readouterr().err
     closing.sync()
+    with pytest.raises(InputError, match="nonsense is a folder"):  # also where nothing is left to be sent
+        closing.sync("nonsense")
 
 
 @pytest.mark.usefixtures("agent")

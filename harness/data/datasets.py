@@ -117,6 +117,8 @@ def load(
     elif name in published.IDX_DATASETS:
         source = published.idx(name, root, with_test)
     elif name.startswith(FOLDER):
+        if name == FOLDER:
+            raise InputError(f"{FOLDER} names no folder: an unset variable, perhaps")
         path = Path(name.removeprefix(FOLDER)).expanduser().resolve()
         source = _folder(path, image_size, with_test)
     else:

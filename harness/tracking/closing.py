@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from harness import locks
 from harness.errors import InputError
 from harness.tracking import local
-from harness.tracking.addresses import default_uri, same, without_password
+from harness.tracking.addresses import check, default_uri, same, without_password
 from harness.tracking.experiments import Gone
 from harness.tracking.local import SENT
 from harness.tracking.making import FOLDER_TAG
@@ -31,8 +31,10 @@ def sync(tracking_uri: str | None = None, told: dict[str, Any] | None = None) ->
     With `tracking_uri` to that one, but for runs that another store has. `told` gets what was done, run by run, and how
     many records were `sent`, are `left`, and how many runs were `closed`.
 
-    Raises InputError where something is left.
+    Raises InputError where something is left, and for an address that no store can have.
     """
+    if tracking_uri:
+        check(tracking_uri)
     told, others = {} if told is None else told, set()
     told |= {"sent": 0, "left": 0, "closed": 0, "runs": [], "other_stores": []}
     for folder in local.folders():

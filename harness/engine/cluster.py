@@ -48,6 +48,14 @@ DIED = "died"
 """What the driver hears of a task that may be tried again."""
 ANSWER_S = 10
 """A cluster that has not answered by then is taken for none."""
+QUIET = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+"""Of a cluster of this process: no pages, and not the hundred looks a second that Dask takes at itself."""
 
 
 @contextlib.contextmanager
@@ -71,9 +79,8 @@ def _client(settings: WorkerSettings) -> Iterator[Client]:
         worker = {"cls": Worker, "options": alone | {"nthreads": settings.workers, "memory_limit": 0}}
         for name in ("distributed", "asyncio"):  # why a task has died is said by `note_death`
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        no_pages = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
         with (
-            dask.config.set(no_pages),
+            dask.config.set(QUIET),
             SpecCluster(workers={0: worker}, scheduler=scheduler) as local,
             Client(local) as client,
         ):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import multiprocessing
 import os
@@ -38,6 +39,8 @@ from harness.training import launch
 DEVICES = "CUDA_VISIBLE_DEVICES"
 RANK = "rank"
 POLL_S = 0.01
+LISTEN_S = 0.03
+"""Between two looks at what a task has said; its end is seen at once."""
 STOP_S = 600.0
 """How long a stopped task may take for its step and its checkpoint."""
 
@@ -132,7 +135,7 @@ def carry_out(task: Task, place: Place, hear: Hear, stop: threading.Event) -> En
                 if time.monotonic() > until:
                     process.kill()
                     reason, until = f"it was not over after {task.timeout_s:g} s (--trial-timeout)", math.inf
-                time.sleep(POLL_S)
+                process.wait(LISTEN_S)
             ears.listen()
         if not reason and (folder / "ending").exists():
             return dataclasses.replace(pickle.loads((folder / "ending").read_bytes()), run=local.in_the_store(ears.run))
@@ -174,6 +177,8 @@ class _Process:
 
     pid: int
     poll: Callable[[], int | None]
+    wait: Callable[[float], object]
+    """for its end, so many seconds at most"""
 
     def terminate(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -189,12 +194,12 @@ def _process(folder: Path) -> Iterator[_Process]:
     """The process of a task; what is left of it and of its own ends with the block."""
     if multiprocessing.current_process().daemon:  # as a Dask nanny's worker is, which may have no such children
         started = subprocess.Popen([sys.executable, "-m", "harness.engine.tasks", str(folder)], start_new_session=True)
-        process = _Process(started.pid, started.poll)
+        process = _Process(started.pid, started.poll, functools.partial(_wait, started))
     else:
         forked = forking.fork_server().Process(target=_be, args=(folder,), daemon=False)
         forked.start()
         assert forked.pid
-        process = _Process(forked.pid, lambda: forked.exitcode)
+        process = _Process(forked.pid, lambda: forked.exitcode, forked.join)
     try:
         yield process
     except BaseException:
@@ -206,6 +211,11 @@ def _process(folder: Path) -> Iterator[_Process]:
             while process.poll() is None and time.monotonic() < until:
                 time.sleep(POLL_S)
             process.kill()
+
+
+def _wait(started: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        started.wait(seconds)
 
 
 def devices() -> list[str]:

@@ -33,8 +33,6 @@ def sync(tracking_uri: str | None = None, told: dict[str, Any] | None = None) ->
 
     Raises InputError where something is left, and for an address that no store can have.
     """
-    if tracking_uri:
-        check(tracking_uri)
     told, others = {} if told is None else told, set()
     told |= {"sent": 0, "left": 0, "closed": 0, "runs": [], "other_stores": []}
     for folder in local.folders():
@@ -45,6 +43,8 @@ def sync(tracking_uri: str | None = None, told: dict[str, Any] | None = None) ->
         elif not local.is_sent(folder) or (_may_close(folder) and not local.is_settled(folder)):
             told["runs"].append(done := _send(folder, target))
             told |= {name: told[name] + done[name] for name in ("sent", "left", "closed")}
+    if tracking_uri and not told["runs"]:  # else it was tried
+        check(tracking_uri)
     if others:
         told["other_stores"] = sorted(others)
         print(f"runs of other stores were left out: {', '.join(sorted(others))}", file=sys.stderr)

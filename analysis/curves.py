@@ -55,16 +55,17 @@ def history(comparison: str, metric: str, tracking_uri: str | None = None) -> pd
     """A metric of a comparison's generators, columns run_id, share, value: see `averaged`."""
     parent = runs.comparison_id(comparison, tracking_uri)
     own = f"tags.mlflow.parentRunId = '{parent}' and tags.kind = 'generator' and attributes.status = 'FINISHED'"
-    found = tracking.read_runs(own, tracking_uri=tracking_uri)
+    found = tracking.read_runs(own, tracking_uri=tracking_uri, columns=[])
     values = tracking.read_histories(list(found["run_id"]), [metric], tracking_uri)
     if values.empty:
-        raise InputError(f"no generator of {comparison} has logged {metric}{_known(found)}")
+        raise InputError(f"no generator of {comparison} has logged {metric}{_known(own, tracking_uri)}")
     return averaged(values)
 
 
-def _known(found: pd.DataFrame) -> str:
-    """Which metrics of their trainings the runs have."""
-    names = [name.removeprefix("metrics.") for name in map(str, found) if name.startswith("metrics.train/")]
+def _known(condition: str, tracking_uri: str | None) -> str:
+    """Which metrics of their trainings some runs have."""
+    columns = map(str, tracking.read_runs(condition, tracking_uri=tracking_uri))
+    names = [name.removeprefix("metrics.") for name in columns if name.startswith("metrics.train/")]
     return f"; they have {', '.join(names)}" if names else "; the UI's run page lists a run's metrics"
 
 

@@ -62,9 +62,7 @@ def sections(data_sets: Sequence[pd.DataFrame]) -> Iterator[Section]:
     """The one part, where a data set has augmented arms."""
     known = [cells for cells in map(runs.whole_arms, data_sets) if any(_halves(cells))]
     if known:
-        every = pd.concat(known, ignore_index=True).drop_duplicates(
-            "run_id"
-        )  # of files that overlap, or a glob's twice
+        every = pd.concat(known, ignore_index=True).drop_duplicates("run_id")  # files may overlap, or be given twice
         found = [half for _, own in every.groupby("dataset", sort=False) for half in _halves(runs.checked(own))]
         parts = [on_top.on_top(bare, own).assign(dataset=own["dataset"].iloc[0]) for bare, own in found]
         table = pd.concat(parts, ignore_index=True)
@@ -171,9 +169,9 @@ def arms_shown(table: pd.DataFrame) -> Table:
 
 
 def plot(table: pd.DataFrame, arms: pd.DataFrame) -> Figure:
-    """The gain on top of augmentation of each task, and the IQM over them: a panel for each arm of most tasks.
+    """The gain on top of augmentation of each task, and the IQM over them: a panel for each arm of half of the tasks.
 
-    From the tables `by_arm` is made of and makes.
+    table: a row per task and arm, as `by_arm` takes it; arms: what that gives.
     """
     tasks = list(dict.fromkeys(table[TASK].itertuples(index=False, name=None)))
     shown = [row for row in arms.to_dict("records") if 2 * row["num_tasks"] >= len(tasks)]

@@ -6,7 +6,7 @@ A study suggests values of these fields; the command line narrows their ranges o
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -62,8 +62,7 @@ def narrowed(config: type, ranges: tuple[str, ...], fixed: Mapping[str, Any]) ->
     Raises InputError for a name that is not searched and for a range that is not part of the field's own.
     """
     space = space_of(config)
-    for text in ranges:
-        name, value = _split(text, "--space", "NAME=low:high[:log] or NAME=a,b")
+    for text, name, value in _named(ranges, "--space", "NAME=low:high[:log] or NAME=a,b"):
         if name not in space:
             raise InputError(f"--space {text}: {name!r} is not searched; those that are: {_listed(space)}")
         space[name] = _within(space[name], get_type_hints(config)[name], text, value)
@@ -77,8 +76,7 @@ def fixed_values(config: type, settings: tuple[str, ...], flag: str = "--fix") -
     """
     hints, values = get_type_hints(config), {}
     bounded = get_type_hints(config, include_extras=True)
-    for text in settings:
-        name, value = _split(text, flag, "NAME=value")
+    for text, name, value in _named(settings, flag, "NAME=value"):
         if name not in hints:
             raise InputError(f"{flag} {text}: there is no {name!r}; there are {', '.join(hints)}")
         values[name] = _typed(hints[name], value, f"{flag} {text}")
@@ -86,11 +84,18 @@ def fixed_values(config: type, settings: tuple[str, ...], flag: str = "--fix") -
     return values
 
 
-def _split(text: str, flag: str, form: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise InputError(f"{flag} {text} must be {form}")
-    return name.replace("-", "_"), value
+def _named(texts: tuple[str, ...], flag: str, form: str) -> Iterator[tuple[str, str, str]]:
+    """Each text with its name and value. Raises InputError for another form, and for a name that comes twice."""
+    seen: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{flag} {text} must be {form}")
+        name = name.replace("-", "_")
+        if name in seen:
+            raise InputError(f"{flag} has {name} twice, as {seen[name]} and {text}; give it once")
+        seen[name] = text
+        yield text, name, value
 
 
 def _within(known: Range, kind: Any, text: str, value: str) -> Range:

@@ -337,6 +337,7 @@ def test_uses_settings_and_moved_generators_are_cells_of_one_comparison(forked: 
         (("--methods", "vae-conditioned"), "unknown arm 'vae-conditioned'; of vae there are vae, vae-moved"),
         (("--methods", "gan-varied"), "unknown arm 'gan-varied'; of gan there are gan, gan-moved, gan-diff"),
         (("--more-classifiers", "augmented=True"), "--more-classifiers augmented=True: there is no 'augmented'"),
+        (("--more-classifiers", "augment=True,augment=False"), "--more-classifiers has augment twice"),
         (("--more-classifiers", "augment=yes"), "--more-classifiers augment=yes: 'yes' is none of True, False"),
         (("--more-classifiers", "width=-8"), "--more-classifiers width -8 must be"),
     ],

@@ -154,7 +154,7 @@ def test_hidden_files_are_none_and_others_are_counted(animals: Path, tmp_path: P
     folders._read.cache_clear()
     assert load(path).notes == (
         f"1 folders or images are in no class and were not read, such as {path}/beside.png",
-        f"{path}: 4 files are no images and were not read (2 .txt, 1 .csv, 1 no ending)",
+        f"{path}: not read, since no images: 2 .txt, 1 .csv, 1 no ending",
     )
 
 

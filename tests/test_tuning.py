@@ -338,6 +338,8 @@ def _train(place: Path, study: str) -> int:
         (("vae", "--space", "latent_size"), "must be NAME=low:high[:log] or NAME=a,b"),
         (("gan", "--space", "loss=wgan,mse"), "'mse' is none of vanilla,wgan,wgan-gp"),
         (("gan", "--fix", "loss=mse"), "'mse' is none of vanilla, saturating, wgan, wgan-gp"),
+        (("gan", "--fix", "loss=wgan", "loss=vanilla"), "--fix has loss twice, as loss=wgan and loss=vanilla"),
+        (("vae", "--space", "latent-size=4:8", "latent_size=5:8"), "--space has latent_size twice"),
         (("vae", "--fix", "latent_size=many"), "'many' is no int"),
         (("vae", "--fix", "learning_rate=nan"), "--fix learning-rate nan must be a number, above 0"),
         (("vae", "--fix", "beauty=1"), "there is no 'beauty'; there are steps, epochs"),

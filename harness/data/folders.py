@@ -171,7 +171,7 @@ def _files(path: Path, classes: Iterable[str]) -> tuple[list[list[str]], list[st
             raise InputError(f"{path / name} has no image that can be read; each class needs some{links}")
         images.append(sorted(own))
     counted = ", ".join(f"{number} {ending}" for ending, number in others.most_common())
-    return images, [f"{path}: {others.total()} files are no images and were not read ({counted})"] if others else []
+    return images, [f"{path}: not read, since no images: {counted}"] if others else []
 
 
 # --- Their pixels ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import pickle
 import shutil
 import signal
 import tomllib
@@ -27,6 +28,7 @@ from harness.engine.tasks import Talk
 from harness.errors import InputError
 from harness.methods import ddpm, gan, vae
 from harness.runs import judges
+from harness.runs.looks import LOOKS
 from harness.settings import Common
 from harness.studies import trials, tuning
 from harness.studies.trials import Plan
@@ -256,6 +258,22 @@ def test_a_pruned_trial_says_by_what_and_when(place: Path, forked: Callable) -> 
     assert f"{len(pruned)} PRUNED" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("objective", "measured", "told"), [("accuracy", "fid", -94.5), ("cas", "fid", -94.5), ("fid", "fid", 94.5),
+    ("conditional_accuracy", "conditional_accuracy", 94.5)],
+)  # fmt: skip
+def test_a_pruner_hears_what_is_better_as_its_study_counts(
+    tmp_path: Path, objective: str, measured: str, told: float
+) -> None:
+    """A small distance is good, and the larger value where accuracy is looked for."""
+    job = trials.Job(_plan(("vae", "--objectives", objective)), "parent", "trial", "0", 0, {}, [0, 1])
+    (tmp_path / "answer-2").write_bytes(pickle.dumps(True))
+    watch = trials.watch_of(job, 1, Talk(tmp_path))
+    assert watch is not None
+    assert (watch.measure, watch.should_stop(2, 94.5)) == (measured, True)
+    assert pickle.loads((tmp_path / "say-1").read_bytes()) == ("report", 1 * LOOKS + 2, told)
+
+
 def test_two_objectives_and_seeds_per_trial(place: Path, forked: Callable) -> None:
     flags = (*TINY, "--objectives", "conditional_accuracy", "train_seconds", "--seeds-per-trial", "2")
     done = forked("tune.py", "vae", *flags, "--trials", "1", "--confirm-seeds", "0", "--name", "../../two")
@@ -332,6 +350,11 @@ def _train(place: Path, study: str) -> int:
         (
             ("vae", "--space", "clip_limit=1:2"),
             "'clip_limit' is not searched; those that are: augment=none,moved, latent",
+        ),
+        (("vae", "--n-real", "1430"), "leaves 8; give a smaller one, or --pruner none, since a pruner looks at fid"),
+        (
+            ("vae", "--n-real", "1430", "--objectives", "fid"),
+            "fid needs 10 validation images, and --n-real 1430 leaves 8",
         ),
         (("vae", "--space", "latent_size=32:8"), "low 32 is above high 8"),
         (("vae", "--space", "latent_size=8:4000"), "latent_size=8:4000 is not within 4:64:log"),
@@ -414,7 +437,7 @@ def test_conditional_ranges_follow_what_is_fixed() -> None:
         def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
             return low
 
-    assert "clip_limit" in trials.suggest_values(_plan(("gan", "--fix", "loss=wgan")), Middle())
+    assert {"clip_limit", "rmsprop_lr"} <= set(trials.suggest_values(_plan(("gan", "--fix", "loss=wgan")), Middle()))
     assert "clip_limit" not in trials.suggest_values(_plan(("gan", "--fix", "loss=vanilla")), Middle())
     assert "min_beta" not in trials.suggest_values(_plan(("ddpm", "--space", "schedule=cosine")), Middle())
     assert (

@@ -59,7 +59,7 @@ class Config:
     """learning rate of the critic's Adam"""
     beta1: Decay = 0.0
     """first-moment decay of Adam"""
-    rmsprop_lr: Positive = 5e-5
+    rmsprop_lr: Positive = searched(5e-5, low=5e-5, high=5e-3, log=True, when={"loss": "wgan"})
     """learning rate of both networks' RMSprop, which takes Adam's place for wgan"""
     clip_limit: Positive = searched(0.01, low=0.003, high=0.1, log=True, when={"loss": "wgan"})
     """wgan: the critic's weights are clipped to [-clip_limit, clip_limit]"""

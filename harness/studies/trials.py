@@ -29,7 +29,7 @@ from harness.training import launch
 
 @dataclass(frozen=True)
 class Objective:
-    """What a study looks for: a figure of a trial, and by what a trial is judged before it has one."""
+    """What a study looks for: a figure of a trial, and the objective by which a trial is judged before it has one."""
 
     figure: str
     direction: Literal["maximize", "minimize"]
@@ -38,8 +38,8 @@ class Objective:
 
 
 OBJECTIVES = {
-    "accuracy": Objective("validation/accuracy", "maximize", None, "conditional_accuracy"),
-    "cas": Objective("validation/cas", "maximize", "cas", "conditional_accuracy"),
+    "accuracy": Objective("validation/accuracy", "maximize", None, "fid"),
+    "cas": Objective("validation/cas", "maximize", "cas", "fid"),
     "conditional_accuracy": Objective(
         "samples/conditional_accuracy", "maximize", "conditional_accuracy", "conditional_accuracy"
     ),
@@ -168,7 +168,7 @@ def _one_seed(
     config = dataclasses.replace(methods.find(plan.method).Config(), **plan.fixed | dict(job.values))
     dataset = load_dataset(single, plan.n_real, single.seed)
     measures = sorted({OBJECTIVES[name].measure or "conditional_accuracy" for name in plan.objectives})
-    watch = _watch(plan, place, talk) if job.kind == "trial" else None
+    watch = watch_of(job, place, talk)
     parent = launch.broadcast_from_main(run.id, accelerator)
     how: dict[str, Any] = {"measures": measures, "watch": watch, "tags": tags}
     if again:
@@ -188,14 +188,20 @@ def _one_seed(
     return figures
 
 
-def _watch(plan: Plan, place: int, talk: Talk) -> Watch | None:
-    """How the trial is looked at while the `place`-th seed trains; only a pruner wants to know."""
-    early = OBJECTIVES[plan.objectives[0]].early
-    if plan.prunes == "none" or early is None:
+def pruned_by(plan: Plan) -> Literal["conditional_accuracy", "fid"] | None:
+    """What a pruner judges trials by before they have their value; None where none is pruned."""
+    return None if plan.prunes == "none" else OBJECTIVES[plan.objectives[0]].early
+
+
+def watch_of(job: Job, place: int, talk: Talk) -> Watch | None:
+    """How a trial is looked at while its `place`-th seed trains; only a pruner wants to know."""
+    early = pruned_by(job.plan)
+    if job.kind != "trial" or early is None:
         return None
+    sign = 1 if OBJECTIVES[early].direction == OBJECTIVES[job.plan.objectives[0]].direction else -1
 
     def should_stop(look: int, value: float) -> bool:
-        talk.report(place * LOOKS + look, value)
+        talk.report(place * LOOKS + look, sign * value)
         return talk.should_stop()
 
     return Watch(early, should_stop)

@@ -28,7 +28,7 @@ from harness.settings import load_dataset
 from harness.spaces import Range
 from harness.storages import RUN, best, confirmation_name
 from harness.studies.searching import Search, Slots
-from harness.studies.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, suggest_values
+from harness.studies.trials import OBJECTIVES, PRUNERS, Job, Plan, applies, pruned_by, suggest_values
 from harness.tracking import inputs, local
 from harness.tracking.addresses import page_of
 from harness.tracking.writing import Run
@@ -94,10 +94,12 @@ def check(plan: Plan) -> dict[str, Any]:
     dataset = load_dataset(plan.single(0), plan.n_real, 0)
     if not len(dataset.validation):
         raise InputError(f"with --n-real {plan.n_real} there is no validation split; give a smaller one")
-    if "fid" in plan.objectives and len(dataset.validation) < quality.MINIMUM:
+    early = pruned_by(plan)
+    if "fid" in (*plan.objectives, early) and len(dataset.validation) < quality.MINIMUM:
         raise InputError(
             f"fid needs {quality.MINIMUM} validation images, and --n-real {plan.n_real} leaves "
             f"{len(dataset.validation)}; give a smaller one"
+            + ("" if "fid" in plan.objectives else ", or --pruner none, since a pruner looks at fid")
         )
     identities.with_final_steps(dataclasses.replace(config(), **fixed), dataset)
     records.print_notes(dataset)
@@ -110,7 +112,7 @@ def check(plan: Plan) -> dict[str, Any]:
         "seeds_per_trial": plan.seeds_per_trial,
         "fixed": {name: str(value) for name, value in sorted(fixed.items())},
         "space": {name: str(found) for name, found in spaces.narrowed(config, plan.space, fixed).items()},
-        "pruner": plan.prunes,
+        "pruner": plan.prunes if early in (None, plan.objectives[0]) else f"{plan.prunes} by {early}",
         "classifier": dataclasses.asdict(plan.classifier),
         **({"scored by": ", ".join(scoring)} if (scoring := identities.scoring_identity(plan)) else {}),
     }

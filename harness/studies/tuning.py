@@ -1,6 +1,6 @@
 """Hyperparameter studies from end to end, and how the winner is held against the default.
 
-The first trial is the default configuration.
+The first trial is the default configuration, as far as the study's ranges hold it.
 """
 
 import dataclasses

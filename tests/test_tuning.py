@@ -259,14 +259,21 @@ def test_a_pruned_trial_says_by_what_and_when(place: Path, forked: Callable) -> 
 
 
 @pytest.mark.parametrize(
-    ("objective", "measured", "told"), [("accuracy", "fid", -94.5), ("cas", "fid", -94.5), ("fid", "fid", 94.5),
-    ("conditional_accuracy", "conditional_accuracy", 94.5)],
-)  # fmt: skip
+    ("objective", "measured", "told", "said"),
+    [
+        ("accuracy", "fid", -94.5, "median by fid"),
+        ("cas", "fid", -94.5, "median by fid"),
+        ("fid", "fid", 94.5, "median"),
+        ("conditional_accuracy", "conditional_accuracy", 94.5, "median"),
+    ],
+)
 def test_a_pruner_hears_what_is_better_as_its_study_counts(
-    tmp_path: Path, objective: str, measured: str, told: float
+    tmp_path: Path, objective: str, measured: str, told: float, said: str
 ) -> None:
-    """A small distance is good, and the larger value where accuracy is looked for."""
-    job = trials.Job(_plan(("vae", "--objectives", objective)), "parent", "trial", "0", 0, {}, [0, 1])
+    """A small distance is good, and the larger value where accuracy is looked for; the definition names a proxy."""
+    plan = _plan(("vae", "--objectives", objective))
+    assert tuning.check(plan)["pruner"] == said
+    job = trials.Job(plan, "parent", "trial", "0", 0, {}, [0, 1])
     (tmp_path / "answer-2").write_bytes(pickle.dumps(True))
     watch = trials.watch_of(job, 1, Talk(tmp_path))
     assert watch is not None

@@ -5,7 +5,7 @@ import gc
 from importlib import import_module
 
 NEEDED = (
-    "accelerate.utils", "matplotlib.figure", "mlflow.server", "mlflow.store.tracking.sqlalchemy_store",
+    "accelerate.utils", "mlflow.server", "mlflow.store.tracking.sqlalchemy_store",
     "optuna.importance", "PIL.Image", "scipy.stats", "seaborn", "sqlalchemy.orm", "torch.compiler", "torch.nested",
     "typeguard",
     "analysis.pages", "experiments.classifier", "experiments.compare", "experiments.generate", "experiments.tune",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+FONT = ImageFont.load_default(12)
+READABLE = 30
+"""Classes up to which a confusion matrix has its numbers and names."""
 
 
 def shortened(name: str, length: int = 16) -> str:
@@ -32,38 +33,42 @@ def image_grid(images: Tensor, columns: int, scale: int = 2) -> np.ndarray:
 
 def class_grid(images: Tensor, classes: Sequence[str]) -> np.ndarray:
     """The grid of as many images of each class in turn, a row a class, its name before it; uint8 [H, W, 3 or none]."""
-    from PIL import Image, ImageDraw, ImageFont
-
     picture = image_grid(images, len(images) // len(classes))
-    names, font = [shortened(name) for name in classes], ImageFont.load_default(12)
-    margin = 8 + max(round(font.getlength(name)) for name in names)
-    canvas = Image.new("L" if picture.ndim == 2 else "RGB", (margin + picture.shape[1], picture.shape[0]))
-    canvas.paste(Image.fromarray(picture), (margin, 0))
-    height, draw = picture.shape[0] / len(classes), ImageDraw.Draw(canvas)
-    for row, name in enumerate(names):
-        draw.text((margin - 4, (row + 0.5) * height), name, "white", font, "rm")
+    names = _names(classes, picture.shape[0] / len(classes))
+    canvas = Image.new("L" if picture.ndim == 2 else "RGB", (names.width + picture.shape[1], picture.shape[0]))
+    canvas.paste(names, (0, 0))
+    canvas.paste(Image.fromarray(picture), (names.width, 0))
     return np.asarray(canvas)
 
 
-READABLE = 30
-"""Classes up to which a confusion matrix has its numbers and names."""
+def _names(classes: Sequence[str], height: float) -> Image.Image:
+    """The names of classes below one another, in white, a row of so many pixels each."""
+    names = [shortened(name) for name in classes]
+    strip = Image.new("L", (8 + max(round(FONT.getlength(name)) for name in names), round(height * len(names))))
+    for row, name in enumerate(names):
+        ImageDraw.Draw(strip).text((strip.width - 4, (row + 0.5) * height), name, "white", FONT, "rm")
+    return strip
 
 
-def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
-    """Counts [classes, classes], true label by row, as a heat map; the diagonal is left uncoloured, no count blank."""
-    import seaborn
-    from matplotlib.figure import Figure
+def confusion(matrix: Tensor, classes: Sequence[str]) -> np.ndarray:
+    """Counts [classes, classes], true class by row, as a picture, uint8 [H, W, 3].
 
-    counts = matrix.numpy()
-    is_readable = len(classes) <= READABLE
-    side = max(5.0, 0.4 * len(classes)) if is_readable else 8.0
-    figure = Figure(figsize=(side, side - 0.6), layout="constrained")
-    axes = figure.subplots()
-    off_diagonal = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    names = [shortened(name) for name in classes] if is_readable else "auto"
-    seaborn.heatmap(
-        off_diagonal, annot=np.where(counts, counts.astype(str), "") if is_readable else None, fmt="", cmap="Reds",
-        square=True, cbar=not is_readable, xticklabels=names, yticklabels=names, ax=axes,
-    )  # fmt: skip
-    axes.set(xlabel="predicted class", ylabel="true class")
-    return figure
+    The more a mistake was made the redder it is; no count is blank, and more classes than READABLE have no counts.
+    """
+    counts, is_readable = matrix.numpy(), len(classes) <= READABLE
+    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    most, cell = int(wrong.max()), 32 if is_readable else 8
+    rest = (255 - 200 * wrong / max(most, 1)).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
+    names = ImageOps.invert(_names(classes if is_readable else [""] * len(classes), cell))
+    margin, side = names.width, names.height
+    canvas = Image.new("RGB", (margin + side, side + margin + 20), "white")
+    canvas.paste(names, (0, 0))
+    canvas.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, side))
+    canvas.paste(Image.fromarray(np.stack([np.full_like(rest, 255), rest, rest], -1)), (margin, 0))
+    draw = ImageDraw.Draw(canvas)
+    for row, column in zip(*counts.nonzero(), strict=True) if is_readable else ():
+        place = (margin + (column + 0.5) * cell, (row + 0.5) * cell)
+        draw.text(place, str(counts[row, column]), "black", FONT, "mm")
+    said = f"true class by row, predicted by column; reddest: {most}"
+    draw.text((canvas.width / 2, canvas.height - 10), said, "black", FONT, "mm")
+    return np.asarray(canvas)

@@ -8,10 +8,7 @@ from PIL import Image
 from harness import cli
 from harness.tracking import provenance
 
-NEEDED = (
-    "accelerate.utils", "matplotlib.figure", "scipy.stats", "seaborn", "PIL.ImageDraw", "PIL.ImageFont",
-    "harness.runs.classifiers", "harness.studies.trials",
-)  # fmt: skip
+NEEDED = ("accelerate.utils", "scipy.stats", "harness.runs.classifiers", "harness.studies.trials")
 
 gc.disable()  # what is imported stays: looking through it takes a seventh of the time
 for name in NEEDED:

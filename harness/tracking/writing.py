@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from harness.tracking.journal import Journal
 from harness.tracking.local import FILES, JOURNAL, RUNS
 from harness.tracking.redaction import redacted
 from harness.tracking.waiting import wait_until_sent, what_is_left
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 AGENT_LOOK_S = 5.0
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters, MLflow's limits
@@ -164,8 +161,8 @@ class Run:
             path = self._keep(f"images/{key}-{step}.png", _png(picture))
             self._say(image=key, picture=path, step=step)
 
-    def picture(self, picture: np.ndarray | Figure, path: str) -> None:
-        """One image artifact: an array as for `image`, or a figure."""
+    def picture(self, picture: np.ndarray, path: str) -> None:
+        """One image artifact; the array is as for `image`."""
         if self._journal:
             self._say(file=self._keep(path, _png(picture)))
 
@@ -292,14 +289,11 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _png(picture: np.ndarray | Figure) -> bytes:
-    stream = io.BytesIO()
-    if isinstance(picture, np.ndarray):
-        from PIL import Image
+def _png(picture: np.ndarray) -> bytes:
+    from PIL import Image
 
-        Image.fromarray(picture).save(stream, "png")
-    else:
-        picture.savefig(stream, format="png")
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "png")
     return stream.getvalue()
 
 

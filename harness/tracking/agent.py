@@ -29,6 +29,8 @@ from harness.tracking.shipping import close_dead, ship, show_life
 from harness.tracking.system import Monitors
 
 TICK_S = 0.02
+FIRST_S = 0.5
+"""From a run's beginning to its first request: a run that is over before is sent whole."""
 SEND_S = 2.0
 """Between two requests of a run that goes on; a bell is answered at once."""
 MONITOR_S = 10.0
@@ -51,6 +53,7 @@ class Errand:
         self.is_here = local.is_of_this_host(folder)
         self.is_own = "of" not in begun
         self.works = self.is_own and begun.get("tags", {}).get("kind") not in WAITING
+        self.is_part = bool(begun.get("parent"))
         self.next_s, self.beat_s = 0.0, -math.inf
         self.pause_s = SEND_S
         self.alive = True
@@ -179,10 +182,11 @@ class _Agent:
 
     def _add(self, run: str) -> None:
         if (local.RUNS / run / JOURNAL).exists():
-            errand = self.errands.get(run) or Errand(local.RUNS / run)
+            known = self.errands.get(run)
+            errand = known or Errand(local.RUNS / run)
             if errand.is_here:
                 self.errands[run] = errand
-                errand.next_s = 0.0
+                errand.next_s = 0.0 if known else time.monotonic() + FIRST_S
 
     def _answer_calls(self) -> bool:
         """Take the bells away and answer the questions; whether there were any."""
@@ -196,8 +200,8 @@ class _Agent:
                 if errand:
                     is_over = local.is_over(errand.folder)
                     alive = errand.is_here and not local.is_dead(errand.folder)
-                    if is_over and errand.works and not errand.saw_end and alive:
-                        errand.observe(self.monitors.figures())  # the shortest run has them too
+                    if is_over and errand.works and not errand.is_part and not errand.saw_end and alive:
+                        errand.observe(self.monitors.figures())  # the shortest run has them too, but one of many
                     errand.saw_end = is_over
                 self._add(run)
             else:

@@ -7,6 +7,7 @@ ask-ID.json     a question, answered in answer-ID.json
 """
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -36,6 +37,7 @@ def place() -> Path:
     return OUTPUTS / "agent" / (platform.node() or "host")
 
 
+@functools.cache
 def can_send() -> bool:
     """Whether MLflow is installed: without it everything stays in `outputs/`, for `sync` elsewhere."""
     return importlib.util.find_spec("mlflow") is not None

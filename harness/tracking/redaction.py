@@ -1,5 +1,6 @@
 """Credentials out of what is stored and printed."""
 
+import functools
 import os
 import re
 from urllib.parse import quote
@@ -17,12 +18,13 @@ def redacted(text: str) -> str:
     value of at least SHORTEST characters: shorter ones would be found in harmless words.
     """
     text = text.encode("utf-8", "backslashreplace").decode()  # a byte that is none of UTF-8's, of a name or an argument
-    for secret in _secrets():
+    for secret in _secrets(tuple(os.environ.items())):
         text = text.replace(secret, "***")
     return PASSWORD.sub(lambda found: "***@" if found[0].endswith("@") else f"{found[0].partition('=')[0]}=***", text)
 
 
-def _secrets() -> list[str]:
+@functools.lru_cache(maxsize=1)
+def _secrets(environment: tuple[tuple[str, str], ...]) -> list[str]:
     """Values as they are and as they stand in an address, long ones first: one may be a part of another."""
-    values = {value for name, value in os.environ.items() if NAMES.search(name) and len(value) >= SHORTEST}
+    values = {value for name, value in environment if NAMES.search(name) and len(value) >= SHORTEST}
     return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)

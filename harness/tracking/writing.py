@@ -245,6 +245,8 @@ class Run:
         if whole:
             whole._parts.append(self)
             return
+        if self._parts:
+            calls.ring(self.folder.name, self._secrets)  # so that all are sent in one go
         for part in self._parts:
             part.leave()
         if self._journal:

@@ -1,9 +1,11 @@
 """What two student reports on MNIST claim, one claim after the other: what was measured, and whether it holds.
 
-    python -m analysis.claims --comparison grid --weak weak.csv --gradients train_generator_gradient_norm.csv
+    python -m analysis.claims --comparison grid --weak weak.csv --gradients train_generator_gradient_norm.csv \
+        --distances train_wasserstein.csv
 
-A claim holds where the whole 95 % interval is on its side, does not where the whole interval is on the
-other or leaves no room for a tenth of a point, and cannot be told otherwise.
+What compares the three generators does so at the largest number of real images that all of them have. A claim holds
+where the whole 95 % interval is on its side, does not where the whole interval is on the other or leaves no room for a
+tenth of a point, and cannot be told otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from analysis.pages import Section
 from analysis.runs import Source
 from analysis.tables import Table
 from harness import cli
+from harness.errors import InputError
 
 Verdict = Literal["holds", "does not", "cannot tell"]
 MARGIN = 0.1
@@ -29,6 +32,9 @@ SATISFYING = 0.95
 """Conditional accuracy from which a generator does what it is told, nearly always."""
 FULL = 50_000
 """Real images from which a data set counts as MNIST's 60,000."""
+THREE = ("ddpm", "gan", "vae")
+VANISHED = 0.01
+"""Of its median over a training, below which a gradient's norm has vanished."""
 GRADIENTS = "Norm of the generator's gradient along the training, mean and standard deviation over the seeds"
 HEADINGS = ("claim", "measured", "n", "value", "verdict")
 
@@ -55,12 +61,16 @@ class ExtraInputs:
     weak: Path | None = None
     """a CSV file of cells, as --rows, with a weak baseline: the classifier trained for a few steps only"""
     gradients: Path | None = None
-    """the CSV file of `analysis.curves train/generator_gradient_norm`, of vanilla GANs, then of WGANs"""
+    """the CSV file of `analysis.curves train/generator_gradient_norm`, of vanilla GANs, then of WGANs, then of
+    saturating GANs"""
+    distances: Path | None = None
+    """that of `analysis.curves train/wasserstein`, of the WGANs"""
 
-    def read(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    def read(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None, pd.DataFrame | None]:
         """The cells and the histories that `findings` takes."""
         weak = runs.read_rows(self.weak) if self.weak else None
-        return weak, curves.read(self.gradients) if self.gradients else None
+        gradients, distances = (curves.read(path) if path else None for path in (self.gradients, self.distances))
+        return weak, gradients, distances
 
 
 def main(
@@ -76,35 +86,41 @@ def main(
         besides: what some claims need beside them
         out: folder for the files
     """
-    cells, (weak, gradients) = source.cells(), besides.read()
-    pages.show([section(findings(cells, weak, gradients), gradients)], out, "no claim", json)
+    pages.show([section(source.cells(), besides)], out, "no claim", json)
 
 
-def section(found: Sequence[Finding], gradients: pd.DataFrame | None = None) -> Section:
+def section(cells: pd.DataFrame, besides: ExtraInputs) -> Section:
     """The claims' part of the report."""
+    weak, gradients, distances = besides.read()
+    found = findings(cells, weak, gradients, distances)
     drawn = {} if gradients is None else {"gradients": (curves.plot(gradients, "gradient norm"), GRADIENTS)}
     return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))}, pictures=drawn)
 
 
 def findings(
-    cells: pd.DataFrame, weak: pd.DataFrame | None = None, gradients: pd.DataFrame | None = None
+    cells: pd.DataFrame,
+    weak: pd.DataFrame | None = None,
+    gradients: pd.DataFrame | None = None,
+    distances: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Every claim; one that the cells cannot decide has n = 0 and says what is missing.
 
     cells: of `analysis.runs`; of several settings the first, as they are, counts. weak: those of a comparison
-    whose baseline is a weak one; gradients: the norm of the generator's gradient, of vanilla GANs and then of WGANs, as
-    `analysis.curves.read` gives it.
+    whose baseline is a weak one; gradients, distances: as `ExtraInputs` has them, read by `analysis.curves.read`.
     """
     whole = runs.whole_arms(runs.by_setting(cells)[0][1])
     full = whole[whole["n_real"] >= FULL]
+    three = _largest_with_three(whole)
     return [
         *_augmentation_helps(full, "a strong baseline"),
         *_augmentation_helps(None if weak is None else runs.whole_arms(weak), "a weak baseline of about 97 %"),
-        *_order(full),
+        *_order(three),
         *_gain_follows_quality(whole),
-        _compared("VAE samples are blurrier", full, "quality_sharpness", "vae", ("ddpm", "gan"), lower=True),
-        _compared("DDPM costs most", full.assign(cost=_cost(full)), "cost", "ddpm", ("gan", "vae"), lower=False),
-        *_vanishing(gradients),
+        _compared("VAE samples are blurrier", three, "quality_sharpness", "vae", ("ddpm", "gan"), lower=True),
+        _compared("DDPM costs most", three.assign(cost=_cost(three)), "cost", "ddpm", ("gan", "vae"), lower=False),
+        _grows(gradients),
+        _keeps_pace(gradients, distances),
+        _vanishes_for_a_time(gradients),
         _satisfying(full),
     ]
 
@@ -121,6 +137,17 @@ def verdict(low: float, high: float, margin: float = 0.0) -> Verdict:
 def _generators(cells: pd.DataFrame) -> list[str]:
     names = sorted(set(cells["method"]) - {BASELINE, *CONTROLS})
     return [name for name in names if not name.endswith(runs.SELECTED)]
+
+
+def _largest_with_three(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the largest n_real with all three generators, as such or all trained on moved images, by method."""
+    for _, own in sorted(cells.groupby("n_real"), reverse=True):
+        for kind in ("", "-moved"):
+            names = {f"{method}{kind}": method for method in THREE}
+            found = own[own["method"].isin(names)]
+            if found["method"].nunique() == len(THREE):
+                return found.assign(method=found["method"].map(names))
+    return cells[:0]
 
 
 def _missing(claim: str, what: str) -> Finding:
@@ -142,16 +169,20 @@ def _augmentation_helps(cells: pd.DataFrame | None, baseline: str) -> Iterator[F
         yield Finding(claim, measured, len(own), *gain[:3], helps, _ids(own["run_id"], own["baseline_run_id"]))
 
 
-def _order(full: pd.DataFrame) -> Iterator[Finding]:
+def _order(three: pd.DataFrame) -> Iterator[Finding]:
     claim = "DDPM gains more than GAN, and GAN more than VAE"
     for better, worse in (("ddpm", "gan"), ("gan", "vae")):
-        sides = _sides(full, "accuracy", better, worse)
+        sides = _sides(three, "accuracy", better, worse)
         if sides is None:
-            yield _missing(claim, f"no seeds with both {better} and {worse} at 60,000 images")
+            yield _missing(claim, "no number of real images with all three")
             continue
         gap = statistics.paired_difference(100 * sides[better], 100 * sides[worse])
-        measured = f"{better} less {worse}, points"
-        yield Finding(claim, measured, len(sides), *gap[:3], verdict(gap.low, gap.high), _behind(sides, full))
+        measured = f"{better} less {worse}{_at(sides)}, points"
+        yield Finding(claim, measured, len(sides), *gap[:3], verdict(gap.low, gap.high), _behind(sides, three))
+
+
+def _at(sides: pd.DataFrame) -> str:
+    return f" with {sides.index[0][0]:,} images"
 
 
 def _sides(cells: pd.DataFrame, figure: str, *arms: str) -> pd.DataFrame | None:
@@ -198,34 +229,68 @@ def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Se
     """Whether one generator lies below, or above, all others: the logarithm of the ratio to the nearest, by seed."""
     sides = _sides(cells, figure, arm, *others)
     if sides is None:
-        return _missing(claim, f"no seeds with {figure} of {arm}, {' and '.join(others)} at 60,000 images")
+        return _missing(claim, f"no seeds with {figure} of {arm}, {' and '.join(others)}")
     rivals = sides[list(others)].min(axis=1) if lower else sides[list(others)].max(axis=1)
     logs = np.log(sides[arm] / rivals) * (-1 if lower else 1)
     estimate = statistics.mean_interval(logs)
     ratio = [math.exp(-end if lower else end) for end in estimate]
     name = figure.removeprefix("quality_")
-    measured = f"{name} of {arm} beside the {'lowest' if lower else 'highest'} of the others, as a ratio"
+    rival = f"the {'lowest' if lower else 'highest'} of the others"
+    measured = f"{name} of {arm} beside {rival}{_at(sides)}, as a ratio"
     low, high = sorted(ratio[1:])
     apart = verdict(estimate.low, estimate.high)
     return Finding(claim, measured, len(sides), ratio[0], low, high, apart, _behind(sides, cells))
 
 
-def _vanishing(gradients: pd.DataFrame | None) -> Iterator[Finding]:
-    """What WGAN is to cure: the last tenth of each training beside its first."""
-    claims = ("the vanilla GAN's gradient vanishes", "WGAN's gradient does not vanish")
+def _part(gradients: pd.DataFrame | None, place: int) -> pd.DataFrame | None:
+    """The histories of the comparison at a place of a file."""
     parts = [] if gradients is None else [own for _, own in gradients.groupby("comparison", sort=False)]
-    for place, claim in enumerate(claims):
-        if len(parts) <= place:
-            yield _missing(claim, "no histories of its generator's gradient were given")
-            continue
-        own = parts[place]
-        first = own[own["share"] <= 0.1].groupby("run_id")["value"].mean()
-        last = own[own["share"] > 0.9].groupby("run_id")["value"].mean()
-        estimate = statistics.mean_interval(np.log(last / first))
-        measured = "norm of the generator's gradient in the last tenth of a training beside the first, as a ratio"
-        sides = (estimate.low, estimate.high) if place else (-estimate.high, -estimate.low)
-        middle, low, high = (math.exp(end) for end in estimate)
-        yield Finding(claim, measured, len(first), middle, low, high, verdict(*sides), _ids(own["run_id"]))
+    return parts[place] if place < len(parts) else None
+
+
+def _grows(gradients: pd.DataFrame | None) -> Finding:
+    claim, own = "the vanilla GAN's gradient vanishes", _part(gradients, 0)
+    if own is None:
+        return _missing(claim, "no histories of its generator's gradient were given")
+    measured = "norm of the generator's gradient in the last tenth of a training beside the first, as a ratio"
+    logs = _last_by_first(own)
+    middle, low, high = (math.exp(end) for end in statistics.mean_interval(logs))
+    return Finding(claim, measured, len(logs), middle, low, high, verdict(1 - high, 1 - low), _ids(own["run_id"]))
+
+
+def _keeps_pace(gradients: pd.DataFrame | None, distances: pd.DataFrame | None) -> Finding:
+    """A gradient that falls with the distance that it is to lower has not vanished."""
+    claim, own = "WGAN's gradient does not vanish", _part(gradients, 1)
+    if own is None or distances is None:
+        return _missing(claim, "no histories of its generator's gradient and of its critic's distance were given")
+    apart = distances[distances["run_id"].isin(own["run_id"])]
+    if set(apart["run_id"]) != set(own["run_id"]):
+        raise InputError("--distances lacks a WGAN of --gradients: give both of the same comparison")
+    logs = _last_by_first(own) - _last_by_first(apart)
+    middle, low, high = (math.exp(end) for end in statistics.mean_interval(logs))
+    measured = "norm of the gradient by the critic's distance, last tenth of a training beside the first, as a ratio"
+    return Finding(claim, measured, len(logs), middle, low, high, verdict(low - 1, high - 1), _ids(own["run_id"]))
+
+
+def _last_by_first(histories: pd.DataFrame) -> pd.Series:
+    """Logarithm of the mean over the last tenth of each training by that over its first."""
+    first = histories[histories["share"] <= 0.1].groupby("run_id")["value"].mean()
+    last = histories[histories["share"] > 0.9].groupby("run_id")["value"].mean()
+    return pd.Series(np.log(last / first))
+
+
+def _vanishes_for_a_time(gradients: pd.DataFrame | None) -> Finding:
+    """The minimax game's own loss, which has no gradient where the critic is sure (Goodfellow 2014, section 3)."""
+    claim, own = "the saturating GAN's gradient vanishes for a time", _part(gradients, 2)
+    if own is None:
+        return _missing(claim, "no histories of its generator's gradient were given")
+    values = own.groupby("run_id")["value"]
+    vanished = values.min() < VANISHED * values.median()
+    found = statistics.share(int(vanished.sum()), len(vanished))
+    measured = (
+        f"share of trainings in which the norm is below {VANISHED:.0%} of its median for 2 % of the steps or more"
+    )
+    return Finding(claim, measured, len(vanished), *found, verdict(found.low, found.high), _ids(own["run_id"]))
 
 
 def _cost(cells: pd.DataFrame) -> pd.Series:

@@ -123,12 +123,11 @@ def sections(
     others: Sequence[Path] = (),
 ) -> Iterator[Section]:
     """The parts of the report, in their order. What the cells say nothing of is left out."""
-    weak, gradients = besides.read()
     yield Section("Protocol", [*PROTOCOL, *provenance(cells)])
     yield from on_top.sections(cells, confirmatory)
     if others:
         yield from tasks.sections([cells, *map(runs.read_rows, others)])
-    yield claims.section(claims.findings(cells, weak, gradients), gradients)
+    yield claims.section(cells, besides)
     for analysis in ANALYSES:
         yield from pages.each_setting(analysis.sections, cells)
     yield from long_tail.sections(cells)

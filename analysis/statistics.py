@@ -52,6 +52,12 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     return interval(sample, magnitude(sample), confidence)
 
 
+def share(count: int, number: int, confidence: float = 0.95) -> Estimate:
+    """The share of `count` in `number` independent cases, with Clopper and Pearson's (1934) exact interval."""
+    found = stats.binomtest(count, number).proportion_ci(confidence)
+    return Estimate(count / number, found.low, found.high)
+
+
 def paired_difference(treated: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) -> Difference:
     """Mean of treated - baseline with its t interval, and p by the paired t-test (two-sided).
 

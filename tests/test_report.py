@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -70,19 +71,63 @@ def test_a_claim_without_cells_says_what_is_missing() -> None:
     assert all(each.verdict == "cannot tell" and math.isnan(each.value) for each in found if each.n == 0)
 
 
-@pytest.mark.parametrize(("last", "expected"), [(0.1, ["holds", "does not"]), (3.0, ["does not", "holds"])])
-def test_a_gradient_vanishes_or_grows(last: float, expected: list[str], tmp_path: Path) -> None:
-    """Of both losses it does the same here, so one of the two claims holds: that it vanishes, or that it does not."""
-    path = tmp_path / "gradients.csv"
+def histories(path: Path, *losses: str, lasts: Sequence[float]) -> Path:
+    """A file of four trainings each, at 1 in their first tenth, then at 2, at one of `lasts` in their last tenth."""
     pd.DataFrame(
-        [(f"{loss} {seed}", share, value * (1 + 0.05 * seed), loss) for loss in ("vanilla", "wgan") for seed in range(4)
-         for share, value in ((0.05, 1.0), (0.5, 2.0), (1.0, last * (1 + 0.01 * seed)))],
+        [(f"{loss} {seed}", share, value * (1 + 0.05 * seed), loss) for loss in losses for seed in range(4)
+         for share, value in ((0.05, 1.0), (0.5, 2.0), (0.7, 2.0), (1.0, lasts[seed] * (1 + 0.01 * seed)))],
         columns=["run_id", "share", "value", "comparison"],
     ).to_csv(path)  # fmt: skip
-    found = claims.findings(known_cells(), *ExtraInputs(gradients=path).read())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("last", "distance", "expected"),
+    [
+        (0.1, 0.2, ["holds", "does not", "cannot tell"]),
+        (0.1, 0.05, ["holds", "holds", "cannot tell"]),
+        (3.0, 1.0, ["does not", "holds", "cannot tell"]),
+    ],
+)
+def test_a_gradient_vanishes_or_grows_and_wgans_by_the_distance_that_it_is_to_lower(
+    last: float, distance: float, expected: list[str], tmp_path: Path
+) -> None:
+    gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", "saturating", lasts=[last] * 4)
+    distances = histories(
+        tmp_path / "distances.csv", "wgan", "others", lasts=[distance * (1 + 0.02 * seed) for seed in range(4)]
+    )
+    found = claims.findings(known_cells(), *ExtraInputs(gradients=gradients, distances=distances).read())
     own = [each for each in found if "vanish" in each.claim]
     assert [each.verdict for each in own] == expected
-    assert [each.value for each in own] == pytest.approx([last, last], rel=0.05)
+    assert [each.value for each in own] == pytest.approx([last, last / distance, 0], rel=0.05)
+
+
+def test_a_gradient_that_vanishes_in_one_training_of_four_does_for_a_time(tmp_path: Path) -> None:
+    lasts = [1.0, 1e-9, 1.0, 1.0]
+    gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", "saturating", lasts=lasts)
+    found = claims.findings(known_cells(), *ExtraInputs(gradients=gradients).read())
+    vanished = next(each for each in found if "saturating" in each.claim)
+    assert (vanished.n, vanished.value, vanished.verdict) == (4, 0.25, "holds")
+    assert (vanished.low, vanished.high) == pytest.approx((0.0063, 0.8059), abs=1e-4)  # Clopper and Pearson's tables
+    unknown = next(each for each in found if each.claim == "WGAN's gradient does not vanish")
+    assert unknown.n == 0
+
+
+def test_distances_of_other_trainings_are_refused(tmp_path: Path) -> None:
+    gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", lasts=[1.0] * 4)
+    distances = histories(tmp_path / "distances.csv", "others", lasts=[1.0] * 4)
+    with pytest.raises(InputError, match="--distances lacks a WGAN of --gradients"):
+        claims.findings(known_cells(), *ExtraInputs(gradients=gradients, distances=distances).read())
+
+
+def test_claims_are_decided_where_all_three_generators_are() -> None:
+    cells = measured_cells(sizes=(300, 1000)).replace({"method": {name: f"{name}-moved" for name in claims.THREE}})
+    cells = cells[(cells["n_real"] == 300) | (cells["method"] != "gan-moved")]
+    order = [each for each in claims.findings(cells) if each.claim.startswith("DDPM gains more")]
+    assert [each.measured for each in order] == [
+        "ddpm less gan with 300 images, points", "gan less vae with 300 images, points",
+    ]  # fmt: skip
+    assert all(each.n for each in order)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from analysis import curves, pages, quality_vs_gain, runs, statistics
+from analysis import curves, pages, quality_over_cost, quality_vs_gain, runs, statistics
 from analysis.accuracy_table import BASELINE, CONTROLS, pairs
 from analysis.lazily import np, pd
 from analysis.pages import Section
@@ -65,12 +65,14 @@ class ExtraInputs:
     saturating GANs"""
     distances: Path | None = None
     """that of `analysis.curves train/wasserstein`, of the WGANs"""
+    looks: Path | None = None
+    """that of `analysis.quality_over_cost`, of all three generators"""
 
-    def read(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None, pd.DataFrame | None]:
-        """The cells and the histories that `findings` takes."""
-        weak = runs.read_rows(self.weak) if self.weak else None
-        gradients, distances = (curves.read(path) if path else None for path in (self.gradients, self.distances))
-        return weak, gradients, distances
+    def read(self) -> dict[str, pd.DataFrame]:
+        """The cells, histories and looks that `findings` takes, by their names."""
+        ways = {"weak": runs.read_rows, "gradients": curves.read, "distances": curves.read}
+        ways["looks"] = quality_over_cost.read
+        return {name: read(path) for name, read in ways.items() if (path := getattr(self, name))}
 
 
 def main(
@@ -91,8 +93,9 @@ def main(
 
 def section(cells: pd.DataFrame, besides: ExtraInputs) -> Section:
     """The claims' part of the report."""
-    weak, gradients, distances = besides.read()
-    found = findings(cells, weak, gradients, distances)
+    others = besides.read()
+    found = findings(cells, **others)
+    gradients = others.get("gradients")
     drawn = {} if gradients is None else {"gradients": (curves.plot(gradients, "gradient norm"), GRADIENTS)}
     return Section("The claims, one by one", tables={"claims": (shown(found), pd.DataFrame(found))}, pictures=drawn)
 
@@ -102,11 +105,12 @@ def findings(
     weak: pd.DataFrame | None = None,
     gradients: pd.DataFrame | None = None,
     distances: pd.DataFrame | None = None,
+    looks: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Every claim; one that the cells cannot decide has n = 0 and says what is missing.
 
     cells: of `analysis.runs`; of several settings the first, as they are, counts. weak: those of a comparison
-    whose baseline is a weak one; gradients, distances: as `ExtraInputs` has them, read by `analysis.curves.read`.
+    whose baseline is a weak one; gradients, distances, looks: as `ExtraInputs` reads them.
     """
     whole = runs.whole_arms(runs.by_setting(cells)[0][1])
     full = whole[whole["n_real"] >= FULL]
@@ -118,6 +122,7 @@ def findings(
         *_gain_follows_quality(whole),
         _compared("VAE samples are blurrier", three, "quality_sharpness", "vae", ("ddpm", "gan"), lower=True),
         _compared("DDPM costs most", three.assign(cost=_cost(three)), "cost", "ddpm", ("gan", "vae"), lower=False),
+        _costs_most_at_equal_quality(looks),
         _grows(gradients),
         _keeps_pace(gradients, distances),
         _vanishes_for_a_time(gradients),
@@ -234,12 +239,20 @@ def _compared(claim: str, cells: pd.DataFrame, figure: str, arm: str, others: Se
     logs = np.log(sides[arm] / rivals) * (-1 if lower else 1)
     estimate = statistics.mean_interval(logs)
     ratio = [math.exp(-end if lower else end) for end in estimate]
-    name = figure.removeprefix("quality_")
+    name = {"equal_s": "seconds of training"}.get(figure, figure.removeprefix("quality_"))
     rival = f"the {'lowest' if lower else 'highest'} of the others"
     measured = f"{name} of {arm} beside {rival}{_at(sides)}, as a ratio"
     low, high = sorted(ratio[1:])
     apart = verdict(estimate.low, estimate.high)
     return Finding(claim, measured, len(sides), ratio[0], low, high, apart, _behind(sides, cells))
+
+
+def _costs_most_at_equal_quality(looks: pd.DataFrame | None) -> Finding:
+    claim = "DDPM costs most, for samples of equal CAS"
+    if looks is None:
+        return _missing(claim, "no looks at the three generators' trainings were given")
+    three = _largest_with_three(quality_over_cost.times(looks))
+    return _compared(claim, three, "equal_s", "ddpm", ("gan", "vae"), lower=False)
 
 
 def _part(gradients: pd.DataFrame | None, place: int) -> pd.DataFrame | None:

@@ -260,7 +260,8 @@ def stored_comparison(folder: Path) -> tuple[str, str]:
     ) -> str:
         run_id = client.create_run(experiments[experiment], start, tags, name).info.run_id
         logged = [Metric(key, value, start, 0) for key, value in metrics.items()]
-        client.log_batch(run_id, logged, [Param("num_synthetic", "600")], [RunTag("done", "yes")])
+        params = [Param("num_synthetic", "600"), Param("arm", tags.get("method", ""))]
+        client.log_batch(run_id, logged, params, [RunTag("done", "yes")])
         client.set_terminated(run_id, status)
         return run_id
 
@@ -275,7 +276,10 @@ def stored_comparison(folder: Path) -> tuple[str, str]:
             if key.startswith("metrics.") and not math.isnan(value)
         }
         log("classifiers", run["name"], tags, metrics, run["status"], start)
-    figures = {"test/cas": 0.1, "validation/cas": 0.2, "cost/training_device_seconds": 3.0, "train/ddpm_loss": 0.4}
+    figures = {
+        "test/cas": 0.1, "validation/cas": 0.2, "cost/training_device_seconds": 3.0, "train/ddpm_loss": 0.4,
+        "looks/cas": 0.3, "cost/device_seconds": 2.0,
+    }  # fmt: skip
     log("generators", "ddpm", tags | {"kind": "generator"}, figures, "FINISHED", 4_000)
     log("classifiers", "alone", {"kind": "classifier"}, {"test/accuracy": 0.1}, "FINISHED", 5_000)
     return uri, parent

@@ -41,6 +41,7 @@ OF_ROWS = {
 OF_STORES = {
     "accuracy_table": ["--comparison", "low-data"],
     "curves": ["test/cas", "--comparisons", "low-data"],
+    "quality_over_cost": ["--comparisons", "low-data"],
     "records": ["--experiment", "generators"],
     "studies": ["--storage", "studies.db"],
 }

@@ -96,7 +96,7 @@ def test_a_gradient_vanishes_or_grows_and_wgans_by_the_distance_that_it_is_to_lo
     distances = histories(
         tmp_path / "distances.csv", "wgan", "others", lasts=[distance * (1 + 0.02 * seed) for seed in range(4)]
     )
-    found = claims.findings(known_cells(), *ExtraInputs(gradients=gradients, distances=distances).read())
+    found = claims.findings(known_cells(), **ExtraInputs(gradients=gradients, distances=distances).read())
     own = [each for each in found if "vanish" in each.claim]
     assert [each.verdict for each in own] == expected
     assert [each.value for each in own] == pytest.approx([last, last / distance, 0], rel=0.05)
@@ -105,7 +105,7 @@ def test_a_gradient_vanishes_or_grows_and_wgans_by_the_distance_that_it_is_to_lo
 def test_a_gradient_that_vanishes_in_one_training_of_four_does_for_a_time(tmp_path: Path) -> None:
     lasts = [1.0, 1e-9, 1.0, 1.0]
     gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", "saturating", lasts=lasts)
-    found = claims.findings(known_cells(), *ExtraInputs(gradients=gradients).read())
+    found = claims.findings(known_cells(), **ExtraInputs(gradients=gradients).read())
     vanished = next(each for each in found if "saturating" in each.claim)
     assert (vanished.n, vanished.value, vanished.verdict) == (4, 0.25, "holds")
     assert (vanished.low, vanished.high) == pytest.approx((0.0063, 0.8059), abs=1e-4)  # Clopper and Pearson's tables
@@ -117,7 +117,7 @@ def test_distances_of_other_trainings_are_refused(tmp_path: Path) -> None:
     gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", lasts=[1.0] * 4)
     distances = histories(tmp_path / "distances.csv", "others", lasts=[1.0] * 4)
     with pytest.raises(InputError, match="--distances lacks a WGAN of --gradients"):
-        claims.findings(known_cells(), *ExtraInputs(gradients=gradients, distances=distances).read())
+        claims.findings(known_cells(), **ExtraInputs(gradients=gradients, distances=distances).read())
 
 
 def test_claims_are_decided_where_all_three_generators_are() -> None:

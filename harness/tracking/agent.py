@@ -32,7 +32,7 @@ TICK_S = 0.02
 FIRST_S = 0.5
 """From a run's beginning to its first request: a run that is over before is sent whole."""
 SEND_S = 2.0
-"""Between two requests of a run that goes on; a bell is answered at once."""
+"""Between two requests of a run that goes on; its end is sent at once."""
 MONITOR_S = 10.0
 IDLE_S = 30.0
 """After which an agent without work ends."""

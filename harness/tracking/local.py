@@ -123,8 +123,15 @@ def find(run: str) -> Path | None:
         return None
     if (RUNS / run / JOURNAL).exists():
         return RUNS / run
-    known = [folder for folder in folders() if Sent.read(folder).run_id == run]
+    known = [folder for folder in folders() if _is_of(folder, run)]
     return min(known, key=lambda folder: "of" in beginning(folder), default=None)
+
+
+def _is_of(folder: Path, run: str) -> bool:
+    """Whether the store has a folder's run under an id; of thousands of folders one or two are parsed."""
+    with contextlib.suppress(OSError, ValueError):
+        return run in (folder / SENT).read_text() and Sent.read(folder).run_id == run
+    return False
 
 
 def id_of(folder: Path) -> str:

@@ -113,6 +113,15 @@ def test_a_gradient_that_vanishes_in_one_training_of_four_does_for_a_time(tmp_pa
     assert unknown.n == 0
 
 
+def test_where_a_critic_sees_no_distance_nothing_is_told_of_the_gradient(tmp_path: Path) -> None:
+    gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", lasts=[1.0] * 4)
+    distances = histories(tmp_path / "distances.csv", "wgan", lasts=[1.0, -1.0, 2.0, 0.0])
+    found = claims.findings(known_cells(), **ExtraInputs(gradients=gradients, distances=distances).read())
+    wgan = next(each for each in found if each.claim == "WGAN's gradient does not vanish")
+    assert (wgan.n, wgan.verdict) == (4, "cannot tell")
+    assert math.isnan(wgan.value)
+
+
 def test_distances_of_other_trainings_are_refused(tmp_path: Path) -> None:
     gradients = histories(tmp_path / "gradients.csv", "vanilla", "wgan", lasts=[1.0] * 4)
     distances = histories(tmp_path / "distances.csv", "others", lasts=[1.0] * 4)

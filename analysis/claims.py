@@ -286,7 +286,7 @@ def _keeps_pace(gradients: pd.DataFrame | None, distances: pd.DataFrame | None) 
 
 
 def _last_by_first(histories: pd.DataFrame) -> pd.Series:
-    """Logarithm of the mean over the last tenth of each training by that over its first; NaN where one is not above 0."""
+    """Logarithm of each training's mean over its last tenth by that over its first; NaN where one is not above 0."""
     first = histories[histories["share"] <= 0.1].groupby("run_id")["value"].mean()
     last = histories[histories["share"] > 0.9].groupby("run_id")["value"].mean()
     return pd.Series(np.log((last / first).where((first > 0) & (last > 0))))

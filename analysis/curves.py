@@ -7,6 +7,7 @@ Writes a picture and its numbers to outputs/tables/curves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
@@ -69,15 +70,17 @@ def _known(condition: str, tracking_uri: str | None) -> str:
     return f"; they have {', '.join(names)}" if names else "; the UI's run page lists a run's metrics"
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Averaged histories, columns run_id, share, value, comparison, from a CSV file that this script wrote."""
+def read(
+    path: Path, columns: Sequence[str] = ("run_id", "share", "value", "comparison"), of: str = "curves"
+) -> pd.DataFrame:
+    """Averaged histories, or what else has such columns, from a CSV file that this script, or another one, wrote."""
     try:
         curves = pd.read_csv(path, dtype={"run_id": str, "comparison": str})  # which may look like numbers
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as curves: {str(error).splitlines()[0]}") from error
-    lacking = [name for name in ("run_id", "share", "value", "comparison") if name not in curves]
+    lacking = [name for name in columns if name not in curves]
     if lacking:
-        raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.curves wrote")
+        raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.{of} wrote")
     return curves
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis import pages, runs, statistics
+from analysis import curves, pages, runs, statistics
 from analysis.lazily import Figure, np, pd, sns
 from analysis.pages import Section
 from analysis.tables import Table, interval_in, seconds
@@ -68,13 +68,7 @@ def looks_of(comparison: str | None, tracking_uri: str | None = None) -> pd.Data
 
 def read(path: Path) -> pd.DataFrame:
     """The looks of a CSV file that this analysis wrote."""
-    try:
-        looks = pd.read_csv(path, dtype={"run_id": str})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as looks: {str(error).splitlines()[0]}") from error
-    if lacking := [name for name in COLUMNS if name not in looks]:
-        raise InputError(f"{path} has no column {lacking[0]}: give a file that analysis.quality_over_cost wrote")
-    return looks
+    return curves.read(path, COLUMNS, "quality_over_cost")
 
 
 def sections(looks: pd.DataFrame) -> Iterator[Section]:
@@ -93,8 +87,8 @@ def times(looks: pd.DataFrame) -> pd.DataFrame:
         run_id=("run_id", "first"), best_cas=("cas", "max"), training_s=("device_seconds", "max")
     )
     best["equal_cas"] = best.groupby(["n_real", "seed"])["best_cas"].transform("min")
-    curves = {run: own.sort_values("device_seconds") for run, own in looks.groupby("run_id")}
-    reached = [_reached(curves[run], level) for run, level in zip(best["run_id"], best["equal_cas"], strict=True)]
+    by_run = {run: own.sort_values("device_seconds") for run, own in looks.groupby("run_id")}
+    reached = [_reached(by_run[run], level) for run, level in zip(best["run_id"], best["equal_cas"], strict=True)]
     return best.assign(equal_s=np.array(reached, float))
 
 

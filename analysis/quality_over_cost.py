@@ -131,7 +131,10 @@ def plot(looks: pd.DataFrame) -> Figure:
             own, x="device_seconds", y="cas", hue="method", units="run_id", estimator=None, marker="o", ax=panel,
             palette="colorblind",
         )  # fmt: skip
-        panel.set(xscale="log", title=f"{n_real:,} real images", xlabel="training [device-seconds]", ylabel="CAS [%]")
+        panel.set_xscale("log", subs=(2, 5))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("{x:g}")
+        panel.set(title=f"{n_real:,} real images", xlabel="training [device-seconds]", ylabel="CAS [%]")
         panel.get_legend().set_title("")
         sns.despine(ax=panel)
     return figure

@@ -57,6 +57,7 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
     assert samples is not None
     judge, _ = judges.get_judge(dataset, settings, accelerator)
     reference, unseen = quality.reference_and_floor(dataset, settings.seed)
+    theirs = quality.see(judge, reference)
     # A classifier that is tested on the test images is taught by others.
     sets = (("samples", samples, samples), ("real", unseen, dataset.train))
     for number in sorted(set(settings.numbers)):
@@ -65,7 +66,7 @@ def rows(settings: Settings) -> Iterator[dict[str, object]]:
             if number <= len(judged):
                 part = first(judged, number, settings.seed)
                 row["conditional_accuracy"] = quality.accuracy(judge, part, accelerator)
-                row |= quality.compare_to_reference(judge, part, reference)
+                row |= quality.compare_to_reference(quality.see(judge, part), theirs)
                 row["copy_odds"] = copies.memorisation(part, dataset.real, reference).odds
             if number <= len(taught):
                 part, config = first(taught, number, settings.seed), classifier.Config(steps=settings.cas_steps)

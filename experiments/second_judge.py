@@ -78,7 +78,7 @@ def rows(settings: Settings, generators: list[dict]) -> Iterator[dict[str, objec
         seed = int(run["tags.seed"])
         reference, floor = quality.reference_and_floor(dataset, seed)
         samples = quality.as_many(samples, reference, seed)
-        seen = quality.compare_to_reference(judge, samples, reference)
+        seen = quality.compare_to_reference(*(quality.see(judge, of) for of in (samples, reference)))
         how = (reference, dataset.image_shape, seed, accelerator)
         floors[seed] = floors[seed] if seed in floors else quality.told_apart(floor, *how)
         gap = {"told_apart": quality.told_apart(samples, *how), "floor_told_apart": floors[seed]}

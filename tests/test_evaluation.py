@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from scipy.linalg import sqrtm
 
+from harness import seeding
 from harness.data import controls, datasets
 from harness.data.datasets import Dataset
 from harness.data.images import Images, to_float
@@ -52,32 +53,36 @@ def test_the_frechet_distance_is_that_of_two_gaussians(digits: Dataset) -> None:
     root = sqrtm(np.cov(ours.T) @ np.cov(theirs.T)).real
     shift = np.square(ours.mean(0) - theirs.mean(0)).sum()
     expected = shift + np.trace(np.cov(ours.T) + np.cov(theirs.T) - 2 * root)
-    assert quality.frechet_distance(judge, samples, digits.validation) == pytest.approx(expected, rel=1e-4)
-    assert quality.frechet_distance(judge, digits.validation, digits.validation) == pytest.approx(0, abs=1e-3)
+    assert quality.frechet_distance(*map(torch.from_numpy, (ours, theirs))) == pytest.approx(expected, rel=1e-4)
+    assert quality.frechet_distance(*[torch.from_numpy(theirs)] * 2) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_kernel_distance_is_the_papers_unbiased_estimate(
     judge: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bińkowski et al. 2018, eq. 4, of the whole sets in float64: one subset of all images."""
-    monkeypatch.setattr(quality, "KID_SUBSETS", 1)
-    samples, real = digits.validation, digits.test[: len(digits.validation)]
-    ours, theirs = (judging.features(judge, of.images).double().numpy() for of in (samples, real))
-    number, size = ours.shape
+    """Bińkowski et al. 2018, eq. 4, in float64: the mean over subsets of 100 images of two sets that differ in size."""
+    monkeypatch.setattr(quality, "KID_SUBSETS", 3)
+    monkeypatch.setattr(quality, "KID_SUBSET", 100)
+    seen = [judging.features(judge, of.images) for of in (digits.validation, digits.test[:150])]
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / size + 1) ** 3
+        return (x @ y.T / x.shape[1] + 1) ** 3
 
-    within = [(kernel(x, x).sum() - np.trace(kernel(x, x))) / (number * (number - 1)) for x in (ours, theirs)]
-    expected = sum(within) - 2 * kernel(ours, theirs).mean()
-    assert quality.kernel_distance(judge, samples, real) == pytest.approx(expected, rel=1e-3)
+    found = []
+    for number in range(3):
+        draw = seeding.generator(0, "kid", number)
+        ours, theirs = (of[seeding.permutation(len(of), draw)[:100]].double().numpy() for of in seen)
+        within = [(kernel(x, x).sum() - np.trace(kernel(x, x))) / (100 * 99) for x in (ours, theirs)]
+        found.append(sum(within) - 2 * kernel(ours, theirs).mean())
+    assert quality.kernel_distance(*seen) == pytest.approx(np.mean(found), rel=1e-3)
 
 
 def test_the_kernel_distance_of_equal_sets_is_nothing_and_grows_with_a_shift(
     judge: Classifier, digits: Dataset, fresh: Images
 ) -> None:
-    shifted = [Images(fresh.images.roll(by, 3), fresh.labels) for by in (0, 1, 2)]
-    none, one, two = (quality.kernel_distance(judge, images, digits.test) for images in shifted)
+    real = judging.features(judge, digits.test.images)
+    shifted = [judging.features(judge, fresh.images.roll(by, 3)) for by in (0, 1, 2)]
+    none, one, two = (quality.kernel_distance(ours, real) for ours in shifted)
     assert abs(none) < 0.1 * one
     assert one < two
 

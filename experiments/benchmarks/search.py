@@ -22,7 +22,7 @@ from turns import spread
 
 from harness import cli
 from harness.bounds import Count
-from harness.evaluation import quality
+from harness.evaluation import judging, quality
 from harness.methods.vae import Config
 from harness.runs import generators, judges
 from harness.runs.looks import LOOK_IMAGES, LOOKS
@@ -77,7 +77,8 @@ class Cheap:
 
     def _fid(self, model: Any, num_images: int) -> float:
         samples, _ = sampling.draw_sample_set(model, num_images, self.dataset.num_classes, 0, self.accelerator)
-        return quality.frechet_distance(self.judge, samples, self.dataset.validation)
+        two = (judging.features(self.judge, of.images) for of in (samples, self.dataset.validation))
+        return quality.frechet_distance(*two)
 
 
 def main(repeats: Count = 20, trials: Count = 30, steps: Count = 200, num_samples: quality.Enough = 1000) -> None:

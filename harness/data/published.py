@@ -70,8 +70,8 @@ def digits_of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
         pixels, target = load_digits(return_X_y=True)
         return np.asarray(pixels), np.asarray(target)
     with gzip.open(file, "rt") as table:
-        rows = np.fromstring(table.read().strip().replace("\n", ","), sep=",").reshape(-1, 65)
-    return rows[:, :-1], rows[:, -1]
+        rows = np.fromstring(table.read().strip().replace("\n", ","), dtype=int, sep=",").reshape(-1, 65)
+    return rows[:, :-1].astype(float), rows[:, -1]
 
 
 def idx(name: str, root: str | None, with_test: bool) -> Source:

@@ -7,6 +7,7 @@ other half is the floor, or the ceiling: what perfect samples, drawn from the sa
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -58,17 +59,32 @@ def train_on(
     return model.eval()
 
 
-def frechet_distance(judge: Classifier, samples: Images, real: Images) -> float:
-    """FID (Heusel et al. 2017, arXiv:1706.08500, eq. 6) of two sets in the judge's features, at least 0.
+@dataclass(frozen=True)
+class Seen:
+    """Images with the judge's features of them, float [n, hidden]."""
+
+    images: Images
+    features: Tensor
+
+
+def see(judge: Classifier, images: Images) -> Seen:
+    return Seen(images, judging.features(judge, images.images))
+
+
+def frechet_distance(ours: Tensor, theirs: Tensor) -> float:
+    """FID (Heusel et al. 2017, arXiv:1706.08500, eq. 6) of two sets of features [n, d], at least 0.
 
     It falls with the number of images, so only distances of equally large sets may be compared.
     """
-    ours, theirs = (judging.features(judge, of.images).double().cpu() for of in (samples, real))
-    apart = (ours.mean(0) - theirs.mean(0)).square().sum()
-    covariances = [torch.cov(of.T) for of in (ours, theirs)]
-    # The trace of the product's root is the sum of the roots of its eigenvalues, which are real and at least 0.
-    roots = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt().sum()
-    return max(0.0, float(apart + covariances[0].trace() + covariances[1].trace() - 2 * roots))
+    sets = [of.double().cpu() for of in (ours, theirs)]
+    means = [of.mean(0) for of in sets]
+    # With a covariance as R'R, the trace of the root of the two's product is the sum of R1 R2's singular values.
+    roots = [
+        torch.linalg.qr((of - mean) / (len(of) - 1) ** 0.5, mode="r").R for of, mean in zip(sets, means, strict=True)
+    ]
+    variances = sum(root.square().sum() for root in roots)
+    shared = torch.linalg.matrix_norm(roots[0] @ roots[1].T, "nuc")
+    return max(0.0, float((means[0] - means[1]).square().sum() + variances - 2 * shared))
 
 
 def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: int) -> dict[str, float]:
@@ -85,12 +101,13 @@ def quality_metrics(judge: Classifier, samples: Images, dataset: Dataset, seed: 
     if len(samples) < MINIMUM:
         raise InputError(f"quality is measured of {MINIMUM} samples and more, not of {len(samples)}")
     reference, floor = reference_and_floor(dataset, seed)
-    chosen = as_many(samples, reference, seed)
+    theirs, unseen = see(judge, reference), see(judge, floor)
+    ours = see(judge, as_many(samples, reference, seed))
     found = memorisation(samples[stratified_order(samples.labels, seed, "copies")], dataset.real, dataset.test)
     recognised = classifier.predict(judge, floor.images) == floor.labels
     return {
-        **{f"test/quality/{name}": value for name, value in compare_to_reference(judge, chosen, reference).items()},
-        **{f"test/floor/{name}": value for name, value in compare_to_reference(judge, floor, reference).items()},
+        **{f"test/quality/{name}": value for name, value in compare_to_reference(ours, theirs).items()},
+        **{f"test/floor/{name}": value for name, value in compare_to_reference(unseen, theirs).items()},
         "test/floor/conditional_accuracy": float(recognised.float().mean()),
         "test/quality/copy_auc": found.auc,
         "test/quality/copy_p": found.p,
@@ -114,21 +131,23 @@ def reference_and_floor(dataset: Dataset, seed: int) -> tuple[Images, Images]:
     return dataset.test[order[:half]], dataset.test[order[half:]]
 
 
-def compare_to_reference(judge: Classifier, images: Images, reference: Images) -> dict[str, float]:
+def compare_to_reference(seen: Seen, reference: Seen) -> dict[str, float]:
     """FID, KID, precision, recall, density, coverage, diversity and sharpness of a set beside a reference."""
-    ours, theirs = (judging.features(judge, of.images) for of in (images, reference))
+    ours, theirs = seen.features, reference.features
+    labels = [of.images.labels.to(ours.device) for of in (seen, reference)]
     found = neighbours.likeness(ours, theirs)
-    spread = neighbours.diversity(ours, images.labels.to(ours.device), theirs, reference.labels.to(ours.device))
-    spread = spread[reference.labels.unique(return_counts=True)[1].to(ours.device) > 1]  # one image alone has none
+    spread = neighbours.diversity(ours, labels[0], theirs, labels[1])
+    spread = spread[labels[1].unique(return_counts=True)[1] > 1]  # one image alone has none
+    edges = sharpness(reference.images.images)
     return {
-        "fid": frechet_distance(judge, images, reference),
-        "kid": kernel_distance(judge, images, reference),
+        "fid": frechet_distance(ours, theirs),
+        "kid": kernel_distance(ours, theirs),
         "precision": found.precision,
         "recall": found.recall,
         "density": found.density,
         "coverage": found.coverage,
         **({"diversity": float(spread.nan_to_num(0).min())} if len(spread) else {}),
-        **({"sharpness": sharpness(images.images) / edges} if (edges := sharpness(reference.images)) else {}),
+        **({"sharpness": sharpness(seen.images.images) / edges} if edges else {}),
     }
 
 
@@ -160,35 +179,38 @@ def sharpness(images: Tensor, chunk: int = 2000) -> float:
     return float(torch.cat([part.flatten(1).var(1) for part in edges]).mean())
 
 
-def kernel_distance(judge: Classifier, samples: Images, real: Images) -> float:
-    """KID (Bińkowski et al. 2018, arXiv:1801.01401, section 4) of two sets in the judge's features.
+def kernel_distance(ours: Tensor, theirs: Tensor) -> float:
+    """KID (Bińkowski et al. 2018, arXiv:1801.01401, section 4) of two sets of features [n, d].
 
-    The mean over KID_SUBSETS pairs of subsets of `squared_discrepancy`. Unbiased, so it does not depend on the number
-    of images and may be negative. The subsets are drawn with a seed.
+    The mean over KID_SUBSETS pairs of subsets of the unbiased squared maximum mean discrepancy (Gretton et al. 2012,
+    lemma 6) under the kernel (x·y / d + 1)³. So it does not depend on the number of images and may be negative. The
+    subsets are drawn with a seed.
     """
-    ours, theirs = (judging.features(judge, of.images) for of in (samples, real))
-    size = min(KID_SUBSET, len(ours), len(theirs))
-    found = []
+    sets = (ours, theirs)
+    size = min(KID_SUBSET, *map(len, sets))
+    masks = [torch.zeros(KID_SUBSETS, len(of), dtype=torch.float64, device=of.device) for of in sets]
     for number in range(KID_SUBSETS):
         draw = generator(0, "kid", number)
-        chosen = [of[permutation(len(of), draw)[:size].to(of.device)] for of in (ours, theirs)]
-        found.append(squared_discrepancy(*chosen))
-    return float(torch.stack(found).mean())
+        for mask in masks:
+            mask[number, permutation(mask.shape[1], draw)[:size].to(mask.device)] = 1
+    within = sum(
+        _kernel_sums(of, of, mask, mask) - mask @ _kernel(of.square().sum(1), of.shape[1])
+        for of, mask in zip(sets, masks, strict=True)
+    )
+    apart = _kernel_sums(ours, theirs, masks[0], masks[1])
+    return float((within / (size * (size - 1)) - 2 * apart / size**2).mean())
 
 
-def squared_discrepancy(ours: Tensor, theirs: Tensor) -> Tensor:
-    """The unbiased squared maximum mean discrepancy of two sets [n, d] under the kernel (x·y / d + 1)³.
-
-    Gretton et al. 2012, lemma 6.
-    """
-    n, width = ours.shape
-    within = [_kernel(of, of, width) for of in (ours, theirs)]
-    apart = [(each.sum(dtype=torch.float64) - each.trace()) / (n * (n - 1)) for each in within]
-    return apart[0] + apart[1] - 2 * _kernel(ours, theirs, width).mean(dtype=torch.float64)
+def _kernel_sums(ours: Tensor, theirs: Tensor, our_masks: Tensor, their_masks: Tensor, chunk: int = 1000) -> Tensor:
+    """The kernel's sum over each pair of subsets, [subsets], which masks [subsets, n] of 0 and 1 mark."""
+    parts = zip(ours.split(chunk), our_masks.split(chunk, dim=1), strict=True)
+    sums = [((mask @ _kernel(part @ theirs.T, ours.shape[1])) * their_masks).sum(1) for part, mask in parts]
+    return torch.stack(sums).sum(0)
 
 
-def _kernel(ours: Tensor, theirs: Tensor, width: int) -> Tensor:
-    return (ours @ theirs.T / width + 1) ** 3
+def _kernel(products: Tensor, width: int) -> Tensor:
+    """Of products x·y of features [d]; float64, since what is left of its sums lies in their last digits."""
+    return ((products / width + 1) ** 3).double()
 
 
 def accuracy(model: Classifier, images: Images, accelerator: Accelerator) -> float:

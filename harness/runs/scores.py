@@ -50,7 +50,8 @@ def score(
                 config = classifier.Config(steps=settings.cas_steps)
                 scores |= quality.classification_accuracy_score(samples, dataset, config, settings.seed, accelerator)
             case "fid":
-                scores["validation/fid"] = quality.frechet_distance(judge, samples, dataset.validation)
+                two = (judging.features(judge, of.images) for of in (samples, dataset.validation))
+                scores["validation/fid"] = quality.frechet_distance(*two)
             case "quality" if len(dataset.test) and len(samples) >= quality.MINIMUM:  # a filter may leave fewer
                 of_main = accelerator.is_main_process
                 alone = quality.quality_metrics(judge, samples, dataset, settings.seed) if of_main else None

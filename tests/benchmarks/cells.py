@@ -21,6 +21,7 @@ from pathlib import Path
 
 import paths  # noqa: F401
 import psutil
+import torch
 from processes import ROOT, environment
 from turns import spread, take_turns
 
@@ -78,6 +79,7 @@ def bare(seeds: int) -> float:
         yield Run()
 
     tracking.run, inputs.check_store = no_run, lambda *_: None
+    torch.set_num_threads(1)  # as the cells have
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         _compute(0)  # what is done once
         begun = time.process_time()

@@ -145,11 +145,15 @@ def get_or_run_classifier(
     dataset: Dataset,
     parent: str,
     accelerator: Accelerator,
+    only_here: bool = False,
     **how: Any,
 ) -> tuple[str, dict[str, float]]:
-    """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now."""
+    """The run and the figures of an arm's classifier under a parent: of its finished run there, else trained now.
+
+    `only_here`: no other host works under that parent, so that the store need not be asked.
+    """
     cell = identities.classifier_identity(arm, config, settings, dataset, accelerator)
-    found = accelerator.is_main_process and identities.find_finished_classifier(cell, settings, parent)
+    found = accelerator.is_main_process and identities.find_finished_classifier(cell, settings, parent, only_here)
     if not (done := launch.broadcast_from_main(found, accelerator)):
         return run_classifier(arm, config, settings, dataset, parent, **how)
     row = launch.broadcast_from_main(

@@ -167,17 +167,20 @@ def find_finished_generator(
     return None, _finished("training", digest(training_identity(identity)), settings)
 
 
-def find_finished_classifier(cell: str, settings: Single, parent: str) -> str | None:
-    """The id of a finished run of the very same classifier under a parent."""
-    return _finished("cell", cell, settings, parent)
+def find_finished_classifier(cell: str, settings: Single, parent: str, only_here: bool) -> str | None:
+    """The id of a finished run of the very same classifier under a parent, of this folder or else of the store."""
+    return _finished_here(cell, settings, parent) if only_here else _finished("cell", cell, settings, parent)
+
+
+def _finished_here(cell: str, settings: Single, parent: str | None) -> str | None:
+    folders = local.of_cell(cell, settings.tracking_uri, parent or local.ANY)
+    return next((local.id_of(folder) for folder in folders if local.status(folder) == "FINISHED"), None)
 
 
 def _finished(tag: str, value: str, settings: Single, parent: str | None = None) -> str | None:
     """Of this folder, or of the store; a store that is away has none: what it has is trained again."""
-    if tag == "cell":
-        for folder in local.of_cell(value, settings.tracking_uri, parent or local.ANY):
-            if local.status(folder) == "FINISHED":
-                return local.id_of(folder)
+    if tag == "cell" and (found := _finished_here(value, settings, parent)):
+        return found
     try:
         return next(iter(inputs.find_finished(tag, value, settings.tracking_uri, parent)), None)
     except InputError as error:

@@ -270,7 +270,6 @@ def carry_out(talk: Talk, plan: Plan, hyperparameters: Any, cell: Cell, parent: 
             config, synthetic_share=1 - len(dataset.real) / (len(dataset.real) + len(arm.samples))
         )
     run, _ = classifiers.get_or_run_classifier(
-        arm, config, single, dataset, parent, accelerator, tags=tags,
-        setting=cell.setting,
-    )  # fmt: skip
+        arm, config, single, dataset, parent, accelerator, not plan.cluster, tags=tags, setting=cell.setting
+    )
     return run

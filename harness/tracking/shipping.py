@@ -33,7 +33,9 @@ from harness.tracking.stores import LATE
 
 LATE_MS = 60_000  # from the end of a run to its sending
 METRICS, OTHERS = 1000, 100  # in a request, MLflow's limits
-BATCHED = ("metrics", "params", "tags")
+LOGGED = ("metrics", "params", "tags")
+BATCHED = (*LOGGED, "data")
+"""What goes in few requests, before the rest."""
 
 
 def ship(folder: Path, store: MlflowClient) -> None:
@@ -81,7 +83,7 @@ class _Way:
             if not record.keys() & BATCHED:
                 others.append((record, position, after))
             else:
-                more = Counter({kind: len(record.get(kind, ())) for kind in BATCHED})
+                more = Counter({kind: len(record.get(kind, ())) for kind in LOGGED})
                 if not _fit(counts + more):
                     flush()
                     self._note(field, position)
@@ -165,9 +167,6 @@ class _Way:
             )
             if record.get("register"):
                 registry.register(run_id, model_id, store)
-        elif "data" in record:
-            known = Dataset(record["data"], record["digest"][:32], "local", json.dumps({"uri": record["source"]}))
-            store.log_inputs(run_id, [DatasetInput(known, [InputTag("mlflow.data.context", record["context"])])])
         elif record.get("status") == "RUNNING":
             store.update_run(run_id, status="RUNNING")
         elif "status" in record:
@@ -265,6 +264,13 @@ def _log(records: list[Record], store: MlflowClient, run_id: str) -> None:
     tags = {key: referred(key, value) for record in records for key, value in record.get("tags", {}).items()}
     if metrics or params or tags:
         store.log_batch(run_id, metrics, params, [RunTag(*tag) for tag in tags.items()], synchronous=True)
+    if inputs := [_input(record) for record in records if "data" in record]:
+        store.log_inputs(run_id, inputs)
+
+
+def _input(record: Record) -> DatasetInput:
+    known = Dataset(record["data"], record["digest"][:32], "local", json.dumps({"uri": record["source"]}))
+    return DatasetInput(known, [InputTag("mlflow.data.context", record["context"])])
 
 
 # --- Signs of life --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
@@ -44,16 +45,39 @@ def register(run_id: str, model_id: str, store: MlflowClient) -> None:
         about["num_synthetic"] = run.data.params["num_synthetic"]
         _make_registered_model(name, store)
         version = store.create_model_version(name, f"models:/{model_id}", run_id, tags=about, model_id=model_id)
-    if MLFLOW_MODEL_VERSIONS not in store.get_logged_model(model_id).tags:  # a server sets it, a database does not
+    model = store.get_logged_model(model_id)
+    if MLFLOW_MODEL_VERSIONS not in model.tags:  # a server sets it, a database does not
         known = json.dumps([{"name": name, "version": version.version}])
         store.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: known})
-    update_aliases(method, store)
+    if not _is_beaten(model, name, store):
+        update_aliases(method, store)
 
 
 def name_of(method: str, store: MlflowClient) -> str:
     """The registered model of a method's generators, in letters that an address may have."""
     user = re.sub(r"[^\w.-]+", "-", user_of(str(store.tracking_uri)))
     return f"{user}-{method}" if user else method
+
+
+def _is_beaten(model: LoggedModel, name: str, store: MlflowClient) -> bool:
+    """Whether the champion of a new model's data set is as good, and still there: then no alias changes.
+
+    So that most of a thousand models are registered without a look at all the others.
+    """
+    for dataset, value in _figures_of(model):
+        try:
+            champion = store.get_model_version_by_alias(name, f"champion-{dataset}")
+            best = store.get_logged_model(str(champion.model_id))
+        except MlflowException:  # there is none, or it was deleted
+            return False
+        is_there = store.get_experiment(best.experiment_id).lifecycle_stage == "active"
+        return is_there and any(figure >= (dataset, value) for figure in _figures_of(best))
+    return False
+
+
+def _figures_of(model: LoggedModel) -> list[tuple[str, float]]:
+    """Data set and validation figure of a model, if it has one."""
+    return [(str(metric.dataset_name), metric.value) for metric in model.metrics or [] if metric.key == FIGURE]
 
 
 def update_aliases(method: str, store: MlflowClient) -> None:
@@ -99,12 +123,7 @@ def _figures(method: str, store: MlflowClient) -> Figures:
     known = [each.experiment_id for each in _all(lambda token: store.search_experiments(page_token=token))]
     wanted = f"params.method = '{method}' AND metrics.`{FIGURE}` >= 0"
     found = _all(lambda token: store.search_logged_models(known, wanted, page_token=token))
-    return {
-        f"models:/{model.model_id}": (str(metric.dataset_name), metric.value)
-        for model in found
-        for metric in model.metrics or []
-        if metric.key == FIGURE
-    }
+    return {f"models:/{model.model_id}": figure for model in found for figure in _figures_of(model)}
 
 
 def _versions(filter_string: str, store: MlflowClient) -> Iterator[ModelVersion]:

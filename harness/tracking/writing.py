@@ -28,7 +28,7 @@ from harness.tracking import calls, journal, local, provenance
 from harness.tracking.addresses import check, default_uri, relative_to_here, split_password
 from harness.tracking.journal import Journal
 from harness.tracking.local import FILES, JOURNAL, RUNS
-from harness.tracking.redaction import redacted
+from harness.tracking.redaction import all_redacted, redacted
 from harness.tracking.waiting import wait_until_sent, what_is_left
 
 AGENT_LOOK_S = 5.0
@@ -144,12 +144,12 @@ class Run:
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings; one that is longer than the store takes is whole in the artifact params/NAME.txt."""
         short = {}
-        for key, value in values.items():
-            text = redacted(str(value))
+        for key, text in all_redacted(values).items():
             if len(text) > LONGEST_PARAM:
                 self.text(text, f"params/{key}.txt")
-                text = f"{text[:200]}… (whole in params/{key}.txt)"
-            short[key] = text
+                short[key] = f"{text[:200]}… (whole in params/{key}.txt)"
+            else:
+                short[key] = text
         self._say(params=short)
 
     def tags(self, values: Mapping[str, Any]) -> None:
@@ -201,7 +201,7 @@ class Run:
             labels=labels,
             register=register,
             description=redacted(description),
-            about={key: redacted(str(value)) for key, value in params.items()},
+            about=all_redacted(params),
             figures=list(figures),
             dataset=dataset,
             digest=digest,
@@ -368,7 +368,7 @@ def _user() -> str:
 
 
 def _short(tags: Mapping[str, Any]) -> dict[str, str]:
-    return {key: redacted(str(value))[:LONGEST_TAG] for key, value in tags.items()}
+    return {key: text[:LONGEST_TAG] for key, text in all_redacted(tags).items()}
 
 
 def _log_provenance(run: Run) -> None:

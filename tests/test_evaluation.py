@@ -1,6 +1,7 @@
 """Figures of sample sets against independent references, and sets whose faults are known."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from harness.data.images import Images, to_float
 from harness.errors import InputError
 from harness.evaluation import classifier, copies, judging, quality
 from harness.evaluation.classifier import Classifier
+from harness.runs import scores
+from harness.settings import Single
 
 FIGURES = ("fid", "kid", "precision", "recall", "density", "coverage", "diversity", "sharpness")
 
@@ -39,7 +42,7 @@ def fresh() -> Images:
 
 @pytest.fixture(scope="module")
 def found_of_fresh(judge: Classifier, fresh: Images, digits: Dataset) -> dict[str, float]:
-    return quality.quality_metrics(judge, fresh, digits, seed=0)
+    return quality.quality_metrics(judge, fresh, digits, seed=0) | quality.floor_metrics(judge, digits, seed=0)
 
 
 def test_the_frechet_distance_is_that_of_two_gaussians(digits: Dataset) -> None:
@@ -104,18 +107,35 @@ def test_the_same_sets_have_the_same_quality(
 ) -> None:
     torch.manual_seed(99)  # the caller's generator is neither read nor moved
     before = torch.random.get_rng_state()
-    assert quality.quality_metrics(judge, fresh, digits, seed=0) == found_of_fresh
+    again = quality.quality_metrics(judge, fresh, digits, seed=0)
+    assert again == {name: found_of_fresh[name] for name in again}
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert quality.quality_metrics(judge, fresh, digits, seed=1) != found_of_fresh
+    assert quality.quality_metrics(judge, fresh, digits, seed=1) != again
 
 
-def test_the_floor_does_not_depend_on_the_samples(
-    judge: Classifier, digits: Dataset, found_of_fresh: dict[str, float]
-) -> None:
-    found = quality.quality_metrics(judge, Images(255 - digits.real.images, digits.real.labels), digits, seed=0)
-    for name in FIGURES:
-        assert found[f"test/floor/{name}"] == found_of_fresh[f"test/floor/{name}"]
+def test_sample_sets_of_a_judge_a_seed_and_test_images_share_their_floor(
+    judge: Classifier, digits: Dataset, fresh: Images, found_of_fresh: dict[str, float], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Which is kept, and made again where its file is torn."""
+    monkeypatch.setattr(scores, "FLOORS", tmp_path)
+
+    def score(samples: Images, seed: int = 0, test: Images = digits.test) -> dict[str, float]:
+        of = dataclasses.replace(digits, test=test)
+        return scores.score(["quality"], judge, samples, of, Single(seed=seed), Accelerator(cpu=True))
+
+    assert score(fresh) == found_of_fresh
+    [kept] = tmp_path.iterdir()
+    inverted = Images(255 - digits.real.images, digits.real.labels)
+    kept.write_text(kept.read_text().replace("}", ', "test/floor/kept": 1.0}'))
+    found = score(inverted)
+    assert found["test/floor/kept"] == 1
     assert found["test/quality/fid"] > 3 * found_of_fresh["test/quality/fid"]
+    kept.write_text(kept.read_text()[:-9])
+    assert score(fresh) == found_of_fresh
+    for other in (score(fresh, seed=1), score(fresh, test=digits.test[:200])):
+        assert other["test/floor/fid"] != found_of_fresh["test/floor/fid"]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_real_images_are_not_told_from_others_and_changed_ones_are(digits: Dataset, fresh: Images) -> None:

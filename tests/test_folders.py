@@ -406,7 +406,7 @@ def test_few_unequal_colour_classes_are_judged_and_shown(animals: Path) -> None:
     samples = dataset.real[dataset.real.labels < 2]  # of the third class there is none
     figures = judging.conditional_accuracy(judge, samples, 3, accelerator)
     assert "samples/conditional_accuracy_class_2" not in figures
-    figures |= quality.quality_metrics(judge, samples, dataset, seed=0)
+    figures |= quality.quality_metrics(judge, samples, dataset, seed=0) | quality.floor_metrics(judge, dataset, 0)
     assert all(np.isfinite(list(figures.values())))
     assert figures["test/floor/diversity"] > 0 == figures["test/quality/diversity"]
     matrix = classifier.confusion_matrix(classifier.predict(judge, dataset.test.images), dataset.test.labels, 3)

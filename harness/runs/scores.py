@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from harness import numerics
 from harness.data.datasets import Dataset
 from harness.data.images import Images
 from harness.errors import InputError
 from harness.evaluation import classifier, judging, quality
 from harness.evaluation.classifier import Classifier
+from harness.outputs import OUTPUTS
+from harness.runs import identities
 from harness.settings import Single
 from harness.tracking import inputs
 from harness.training import launch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+FLOORS = OUTPUTS / "judges" / "floors"
 
 
 def check_store(settings: Single, experiment: str, accelerator: Accelerator) -> None:
@@ -53,7 +61,23 @@ def score(
                 two = (judging.features(judge, of.images) for of in (samples, dataset.validation))
                 scores["validation/fid"] = quality.frechet_distance(*two)
             case "quality" if len(dataset.test) and len(samples) >= quality.MINIMUM:  # a filter may leave fewer
-                of_main = accelerator.is_main_process
-                alone = quality.quality_metrics(judge, samples, dataset, settings.seed) if of_main else None
+                alone: dict[str, float] = {}
+                if accelerator.is_main_process:
+                    floor = _floor(judge, dataset, settings.seed)
+                    alone = quality.quality_metrics(judge, samples, dataset, settings.seed) | floor
                 scores |= launch.broadcast_from_main(alone, accelerator)
     return scores
+
+
+def _floor(judge: Classifier, dataset: Dataset, seed: int) -> dict[str, float]:
+    """What unseen real images get, which all sample sets of a judge, a seed and the same test images share."""
+    parts = judging.weights_digest(judge), dataset.test.digest, seed, numerics.VERSION
+    path = FLOORS / f"{identities.digest(*parts)}.json"
+    with contextlib.suppress(OSError, ValueError):  # none yet, or a torn one
+        return json.loads(path.read_text())
+    found = quality.floor_metrics(judge, dataset, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(found))
+    aside.replace(path)
+    return found

@@ -9,7 +9,8 @@
         files/          what waits to be sent, and what other runs need of this one
         checkpoints/
 
-ID is the folder's; the store gives a run another one, which `sent` tells.
+ID is the folder's; the store gives a run another one, which `sent` tells. `outputs/runs/ids` has a line with both for
+each run, so that thousands of folders need not be looked through; without it they are.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from harness.tracking.journal import Record
 
 RUNS = OUTPUTS / "runs"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
+IDS = "ids"
 KEPT = ("samples.npz", "generator/", "judge/", "pictures/samples.png")
 """What other runs, or people, read of a run stays here when the store has it."""
 HEARTBEAT_S = 30.0
@@ -123,8 +125,23 @@ def find(run: str) -> Path | None:
         return None
     if (RUNS / run / JOURNAL).exists():
         return RUNS / run
+    if (noted := _noted(run)) and (noted / JOURNAL).exists() and _is_of(noted, run):
+        return noted
     known = [folder for folder in folders() if _is_of(folder, run)]
     return min(known, key=lambda folder: "of" in beginning(folder), default=None)
+
+
+def note(run: str, folder: Path) -> None:
+    """Write down which folder a run of the store was made of: what `find` looks at before all the others."""
+    with contextlib.suppress(OSError), (folder.parent / IDS).open("a") as file:
+        file.write(f"{run} {folder.name}\n")
+
+
+def _noted(run: str) -> Path | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):  # none, or a torn one
+        lines = (RUNS / IDS).read_text()
+        return RUNS / lines[lines.index(f"{run} ") :].split(maxsplit=2)[1]
+    return None
 
 
 def _is_of(folder: Path, run: str) -> bool:
@@ -201,10 +218,7 @@ def of_cell(cell: str, tracking_uri: str | None, parent: str | None = ANY) -> It
 
 def _same(one: str | None, other: str | None) -> bool:
     """Whether two ids, each a folder's or a store's, are of one run."""
-    if one == other or not one or not other:
-        return one == other
-    places = [find(run) for run in (one, other)]
-    return places[0] is not None and places[0] == places[1]
+    return one == other or bool(one and other and in_the_store(one) == in_the_store(other))
 
 
 def row(folder: Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def make(folder: Path, store: MlflowClient, sent: Sent) -> None:
         sent.images = (folder / JOURNAL).stat().st_size
     sent.run_id, sent.experiment, sent.store = run.info.run_id, run.info.experiment_id, str(store.tracking_uri)
     sent.write(folder)
+    if "of" not in begun:
+        local.note(sent.run_id, folder)
 
 
 @functools.lru_cache(maxsize=16)

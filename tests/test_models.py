@@ -432,6 +432,34 @@ def test_models_of_all_experiments_compete_but_not_deleted_ones(store: MlflowCli
     assert figures(store, "far")["champion"] == ("digits", 0.7)
 
 
+def test_only_a_model_that_no_champion_beats_is_compared_with_all_others(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking.client(str(store.tracking_uri))
+    compared: list[str] = []
+    monkeypatch.setattr(registry, "update_aliases", lambda *of, update=registry.update_aliases: (
+        compared.append(of[0]), update(*of)))  # fmt: skip
+
+    def is_compared(figure: float | None, dataset: str = "digits") -> bool:
+        before = len(compared)
+        best.append(logged(store, "beaten", (dataset, figure, 0.5), f"beaten {len(best)}"))
+        registry.register(*best[-1], store)
+        return len(compared) > before
+
+    best: list[tuple[str, str]] = []
+    assert [is_compared(figure) for figure in (0.5, 0.7, 0.6, 0.7, 0.8)] == [True, True, False, False, True]
+    assert is_compared(0.1, "kmnist")
+    assert figures(store, "beaten") == {
+        "champion": ("digits", 0.8), "champion-digits": ("digits", 0.8), "champion-kmnist": ("kmnist", 0.1)
+    }  # fmt: skip
+    store.delete_logged_model(best[4][1])  # the champion
+    assert is_compared(0.2)
+    assert figures(store, "beaten")["champion"] == ("digits", 0.7)
+    store.delete_experiment(store.get_experiment_by_name("beaten 1").experiment_id)  # the next one's
+    assert is_compared(0.2)
+    assert figures(store, "beaten")["champion"] == ("digits", 0.7)  # an equal one
+
+
 def test_more_models_than_a_page_of_answers_holds(store: MlflowClient) -> None:
     tracking.client(str(store.tracking_uri))
     best = logged(store, "many", ("digits", 0.9, 0.5))

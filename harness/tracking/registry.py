@@ -67,7 +67,7 @@ def _is_beaten(model: LoggedModel, name: str, store: MlflowClient) -> bool:
     for dataset, value in _figures_of(model):
         try:
             champion = store.get_model_version_by_alias(name, f"champion-{dataset}")
-            best = store.get_logged_model(str(champion.model_id))
+            best = store.get_logged_model(str(champion.source).removeprefix("models:/"))
         except MlflowException:  # there is none, or it was deleted
             return False
         is_there = store.get_experiment(best.experiment_id).lifecycle_stage == "active"

@@ -76,8 +76,9 @@ def _floor(judge: Classifier, dataset: Dataset, seed: int) -> dict[str, float]:
     with contextlib.suppress(OSError, ValueError):  # none yet, or a torn one
         return json.loads(path.read_text())
     found = quality.floor_metrics(judge, dataset, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(found))
-    aside.replace(path)
+    with contextlib.suppress(OSError):  # on a full disk it is measured again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(found))
+        aside.replace(path)
     return found

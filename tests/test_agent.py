@@ -329,7 +329,7 @@ def test_questions_are_answered_and_refused(store: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("agent")
 def test_a_run_is_found_by_the_list_of_ids_and_where_that_is_wrong_among_all_folders(store: str) -> None:
     folder, other = finished_here(store), finished_here(store)
-    run, ids = local.id_of(folder), folder.parent / local.IDS
+    run, ids = local.id_of(folder), local.IDS
     first = shutil.copytree(folder, folder.parent / ("0" * 32))  # which a look at all folders meets first
     assert local.find(run) == local.RUNS / folder.name
     for wrong in (run, f"{run} ", f"{run} {other.name}\n", f"{run} gone\n", "", None):

@@ -9,8 +9,8 @@
         files/          what waits to be sent, and what other runs need of this one
         checkpoints/
 
-ID is the folder's; the store gives a run another one, which `sent` tells. `outputs/runs/ids` has a line with both for
-each run, so that thousands of folders need not be looked through; without it they are.
+ID is the folder's; the store gives a run another one, which `sent` tells. `outputs/ids` has a line with both for each
+run, so that thousands of folders need not be looked through; without it they are.
 """
 
 import contextlib
@@ -31,9 +31,8 @@ from harness.tracking import journal
 from harness.tracking.addresses import default_uri, same
 from harness.tracking.journal import Record
 
-RUNS = OUTPUTS / "runs"
+RUNS, IDS = OUTPUTS / "runs", OUTPUTS / "ids"
 JOURNAL, AGENT_JOURNAL, SENT, ASIDE, END, FILES = "journal", "agent.journal", "sent", "aside", "end", "files"
-IDS = "ids"
 KEPT = ("samples.npz", "generator/", "judge/", "pictures/samples.png")
 """What other runs, or people, read of a run stays here when the store has it."""
 HEARTBEAT_S = 30.0
@@ -133,13 +132,13 @@ def find(run: str) -> Path | None:
 
 def note(run: str, folder: Path) -> None:
     """Write down which folder a run of the store was made of: what `find` looks at before all the others."""
-    with contextlib.suppress(OSError), (folder.parent / IDS).open("a") as file:
+    with contextlib.suppress(OSError), IDS.open("a") as file:
         file.write(f"{run} {folder.name}\n")
 
 
 def _noted(run: str) -> Path | None:
     with contextlib.suppress(OSError, ValueError, IndexError):  # none, or a torn one
-        lines = (RUNS / IDS).read_text()
+        lines = IDS.read_text()
         return RUNS / lines[lines.index(f"{run} ") :].split(maxsplit=2)[1]
     return None
 

@@ -168,12 +168,16 @@ def test_the_studys_run_is_its_answer(tuned: Any, place: Path, forked: Callable)
     assert again.returncode == 0, again.stderr
     uri = f"sqlite:///{place}/outputs/mlflow.db"
     with tracking.fetched(parent["run_id"], "study", uri) as page:
+        tables = {path.name: path.read_text() for path in page.glob("*.csv")}
         assert {path.name for path in page.iterdir()} == {path.name for path in (place / "again").iterdir()}
-        for name in ("importances.csv", "trials.csv"):
-            assert (page / name).read_text() == (place / "again" / name).read_text()
-        shares = pd.read_csv(page / "importances.csv").set_index("importance of")["accuracy"]
-        told = parent[[f"metrics.importance/{name}" for name in shares.index]]
-        assert list(told) == pytest.approx(list(shares))
+        assert tables == {path.name: path.read_text() for path in (place / "again").glob("*.csv")}
+        assert "trials.csv" in tables
+        told = parent.filter(like="metrics.importance/").dropna()
+        if "importances.csv" in tables:
+            shares = pd.read_csv(page / "importances.csv").set_index("importance of")["accuracy"]
+            assert dict(told) == pytest.approx({f"metrics.importance/{name}": of for name, of in shares.items()})
+        else:  # which no such trials tell apart, by the rounding of their processor
+            assert told.empty
     assert parent["tags.mlflow.note.content"].startswith("**small**: Slots: 4, trials: 4 (4 complete). Best trial ")
     ends = tracking.read_histories([parent["run_id"]], ["trials/complete", "trials/failed"], uri)
     said = {*zip(ends["key"], ends["step"], ends["value"], strict=True)}

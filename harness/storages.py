@@ -70,21 +70,23 @@ def open_storage(place: str | None = None, create: bool = True) -> BaseStorage:
         OUTPUTS.mkdir(exist_ok=True)
     options: dict[str, Any] = {"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True}
     try:
-        return _opened(url, options)
+        return _opened(url, options, create)
     except Exception as error:  # drivers that are missing, URLs that are none, servers that are away
-        reason = redacted(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        said = str(error.__cause__ or error)
+        reason = redacted(said.splitlines()[0] if said else type(error).__name__)
         raise InputError(
             f"the storage {without_password(place)} cannot be opened ({reason[:200]}); give a file, or "
             "postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from error
 
 
-def _opened(url: str, options: Mapping[str, Any]) -> BaseStorage:
+def _opened(url: str, options: Mapping[str, Any], create: bool) -> BaseStorage:
+    """Who only reads makes no tables: the file may be of another program."""
     try:
-        return RDBStorage(url, engine_kwargs=dict(options))
+        return RDBStorage(url, engine_kwargs=dict(options), skip_table_creation=not create)
     except SQLAlchemyError:  # such as of another process that was making its tables at the same moment
         time.sleep(POLL_S)
-        return RDBStorage(url, engine_kwargs=dict(options))
+        return RDBStorage(url, engine_kwargs=dict(options), skip_table_creation=not create)
 
 
 def patiently(call: Callable[[], T]) -> T:

@@ -270,6 +270,14 @@ def test_a_storage_that_is_not_there_is_one_line(place: str, message: str, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("content", [b"", b"not a database"])
+def test_who_reads_studies_makes_nothing_of_a_file_that_has_none(content: bytes, tmp_path: Any) -> None:
+    (tmp_path / "other.db").write_bytes(content)
+    with pytest.raises(InputError, match=r"other\.db cannot be opened .*(no such table|not a database)"):
+        storages.read_study(None, "other.db")
+    assert (tmp_path / "other.db").read_bytes() == content
+
+
 def test_another_study_of_the_same_name_is_refused_with_the_difference() -> None:
     made()
     storage = storages.open_storage("studies.db")

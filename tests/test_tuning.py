@@ -378,6 +378,7 @@ def _train(place: Path, study: str) -> int:
         (("vae", "--fix", "learning_rate=nan"), "--fix learning-rate nan must be a number, above 0"),
         (("vae", "--fix", "beauty=1"), "there is no 'beauty'; there are steps, epochs"),
         (("vae", "--storage", "no/folder/studies.db"), "must be a file in a folder that exists"),
+        (("vae", "--storage", "postgresql://127.0.0.1:1/studies"), "postgresql://127.0.0.1:1/studies cannot be opened"),
         (("vae", "--n-real", "1438"), "with --n-real 1438 there is no validation split"),
         (
             ("vae", "--n-real", "1436", "--objectives", "fid"),

@@ -46,20 +46,25 @@ def tune(plan: Plan, answer: Answer) -> None:
     """Run a study, or what is left of it, hold its winner against the default, and have it answer."""
     definition = check(plan)
     inputs.check_store(plan.tracking_uri, plan.experiment_name or "studies")
-    with opening.open_engine(plan) as workers, hold_driver_lock(f"study {plan.study}"):
+    with opening.open_engine(plan) as workers:
         storage = storages.open_storage(plan.storage)
         storages.check_definition(plan.study, storage, definition)
-        make_parent = partial(_make_parent, plan, definition)
-        parent = storages.make_study(plan.study, storage, _directions(plan), definition, make_parent)
-        inputs.in_store(parent, plan.tracking_uri)  # a study goes on in the store where it began
-        with tracking.run(
-            plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri,
-            of=parent,
-        ) as run:  # fmt: skip
-            say = partial(_say, answer, run, plan, storage)
-            _search(plan, parent, storage, workers, partial(say, False))
-            _conclude(plan, storage, parent, run)
-            print(*say(True), f"page: {page_of(parent, plan.tracking_uri)}", sep="\n")
+        with hold_driver_lock(f"study {plan.study}"):
+            _drive(plan, definition, storage, workers, answer)
+
+
+def _drive(plan: Plan, definition: Mapping[str, Any], storage: BaseStorage, workers: Engine, answer: Answer) -> None:
+    """Run what is left of a study in its storage, under its one run."""
+    make_parent = partial(_make_parent, plan, definition)
+    parent = storages.make_study(plan.study, storage, _directions(plan), definition, make_parent)
+    inputs.in_store(parent, plan.tracking_uri)  # a study goes on in the store where it began
+    with tracking.run(
+        plan.experiment_name or "studies", plan.study, tags={}, params={}, tracking_uri=plan.tracking_uri, of=parent
+    ) as run:
+        say = partial(_say, answer, run, plan, storage)
+        _search(plan, parent, storage, workers, partial(say, False))
+        _conclude(plan, storage, parent, run)
+        print(*say(True), f"page: {page_of(parent, plan.tracking_uri)}", sep="\n")
 
 
 def _say(answer: Answer, run: Run, plan: Plan, storage: BaseStorage, is_over: bool) -> list[str]:

@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drifting": {"samples_per_image": 2},
     "gan": {"loss": "wgan-gp", "critic_steps": 2},
     "gan vanilla": {"loss": "vanilla", "critic_steps": 2, "augment": "diff"},
+    "gan relativistic": {"loss": "relativistic", "critic_steps": 1},
     "gan wgan": {"loss": "wgan", "critic_steps": 2},
 }
 

@@ -1,5 +1,6 @@
 """Every method that stands in the folder: it learns, it draws what was asked for, it is found by its file."""
 
+import copy
 import dataclasses
 import re
 import shutil
@@ -34,6 +35,7 @@ VARIANTS = {
     "ddpm conditioned": {"steps": 300, "hidden_channels": 16, "num_steps": 50, "augment": "conditioned"},
     "gan vanilla": {"steps": 60, "loss": "vanilla"},
     "gan saturating": {"steps": 60, "loss": "saturating", "augment": "diff"},
+    "gan relativistic": {"steps": 60, "loss": "relativistic"},
     "gan wgan": {"steps": 60, "loss": "wgan"},
 }
 DIGITS = datasets.load("digits", n_real=400)
@@ -153,6 +155,34 @@ def test_gradient_penalty_of_a_linear_critic(slope: float) -> None:
         penalty.backward()  # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|
         expected = 2 * (slope - 1) * direction / direction.norm()
         torch.testing.assert_close(weight.grad, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [0.0, 1.0])
+def test_the_penalty_is_of_each_images_own_gradient(norm: float) -> None:
+    """D(x) = |x|^2 / 2 has the gradient x: with a norm of 0 the penalty is the mean |x|^2 (Mescheder 2018, eq. 9)."""
+    images = torch.randn(6, 1, 4, 4)
+    penalty = gan.gradient_penalty(
+        lambda images, _: images.square().flatten(1).sum(1) / 2, images, torch.zeros(6).long(), norm
+    )
+    torch.testing.assert_close(penalty, (images.flatten(1).square().sum(1).sqrt() - norm).square().mean())
+
+
+def test_a_relativistic_pair_is_told_apart_as_by_binary_cross_entropy() -> None:
+    """Of D(x) - D(G(z)), that x is the real one; of G's own, that it is not (Huang 2024, eq. 2)."""
+    config = gan.Config(steps=9, loss="relativistic", gp_weight=0, critic_steps=1)
+    model = generators.build_generator("gan", config, ImageShape(1, 8, 8, 10), seed=0)
+    model.prepare(Accelerator(cpu=True))
+    batch = Batches((DIGITS.real, 32), seed=0)[0]
+    G, D = copy.deepcopy(model.G), copy.deepcopy(model.D)  # before the step; G's own loss is by the D after it
+
+    def logits(critic: torch.nn.Module, name: str) -> torch.Tensor:
+        fake = G(batch.draws.normal(name, config.latent_size), batch.labels)
+        return critic(batch.images, batch.labels) - critic(fake, batch.labels)
+
+    metrics = model.step(batch, 0)
+    cross_entropy, ones = torch.nn.functional.binary_cross_entropy_with_logits, torch.ones(32)
+    expected = cross_entropy(logits(D, "critic/z"), ones), cross_entropy(logits(model.D, "generator/z"), 0 * ones)
+    torch.testing.assert_close((metrics["train/gan_loss_critic"], metrics["train/gan_loss_generator"]), expected)
 
 
 def test_wgan_clips_every_weight_of_the_critic() -> None:

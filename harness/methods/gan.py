@@ -1,8 +1,8 @@
-"""Conditional GANs: the vanilla GAN, the Wasserstein GAN with weight clipping and with gradient penalty.
+"""Conditional GANs: vanilla and relativistic, and the Wasserstein GAN with clipped weights and with gradient penalty.
 
-Goodfellow et al. 2014 (arXiv:1406.2661), Arjovsky et al. 2017 (arXiv:1701.07875), Gulrajani et al. 2017
-(arXiv:1704.00028). The label enters G through class-conditional normalisation (de Vries et al. 2017,
-arXiv:1707.00683) and D through a projection (Miyato & Koyama 2018, arXiv:1802.05637).
+Goodfellow et al. 2014 (arXiv:1406.2661), Jolicoeur-Martineau 2018 (arXiv:1807.00734), Arjovsky et al. 2017
+(arXiv:1701.07875), Gulrajani et al. 2017 (arXiv:1704.00028). The label enters G through class-conditional normalisation
+(de Vries et al. 2017, arXiv:1707.00683) and D through a projection (Miyato & Koyama 2018, arXiv:1802.05637).
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Config:
     augment: Literal["none", "moved", "diff"] = searched("none", choices=("none", "moved", "diff"))
     """moved: the training images are under fresh small moves, and samples show such moves too; diff: all that the
     critic sees is, real or generated, so that samples show none (Zhao et al. 2020, arXiv:2006.10738)"""
-    loss: Literal["vanilla", "saturating", "wgan", "wgan-gp"] = searched(
-        "wgan-gp", choices=("vanilla", "wgan", "wgan-gp")
+    loss: Literal["vanilla", "saturating", "relativistic", "wgan", "wgan-gp"] = searched(
+        "wgan-gp", choices=("vanilla", "relativistic", "wgan", "wgan-gp")
     )
     """vanilla: non-saturating; saturating: G minimises log(1 - D), as in the minimax game of Goodfellow 2014, eq. 1;
-    wgan: clipped weights; wgan-gp: gradient penalty"""
+    relativistic: each real image against a generated one of its label (Huang 2024, arXiv:2501.05441, eq. 2), with a
+    penalty on the critic's gradient at real images; wgan: clipped weights; wgan-gp: gradient penalty"""
     critic_steps: Count = searched(2, low=1, high=5)
     """steps from one update of the generator to the next (n_critic)"""
     latent_size: Units = 64
@@ -64,7 +65,8 @@ class Config:
     clip_limit: Positive = searched(0.01, low=0.003, high=0.1, log=True, when={"loss": "wgan"})
     """wgan: the critic's weights are clipped to [-clip_limit, clip_limit]"""
     gp_weight: NotNegative = 10.0
-    """wgan-gp: weight of the gradient penalty (lambda)"""
+    """wgan-gp: weight of the gradient penalty (lambda); relativistic: twice that of its own (gamma of Mescheder 2018,
+    arXiv:1801.04406, eq. 9)"""
     ema_decay: Decay = 0.999
     """decay per generator step of the averaged weights that sample"""
     latent_scale: Positive = 0.95
@@ -134,11 +136,16 @@ class D(nn.Module):
         return self.value(phi).squeeze(1) + (self.projection(labels) * phi).sum(1)
 
 
-def gradient_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
-    """The mean of (||grad D(x)|| - 1)^2 over images x: the last factor of Gulrajani 2017, eq. 3."""
+def gradient_penalty(
+    critic: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor, norm: float = 1.0
+) -> Tensor:
+    """The mean of (||grad D(x)|| - norm)^2 over images x: the last factor of Gulrajani 2017, eq. 3.
+
+    With a norm of 0 at real images it is the factor of Mescheder 2018, eq. 9 (R1).
+    """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(images, labels).sum(), images, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return (gradient.flatten(1).norm(dim=1) - norm).square().mean()
 
 
 class GAN(nn.Module):
@@ -158,9 +165,9 @@ class GAN(nn.Module):
         from accelerate.utils import DynamoBackend
 
         compiler = accelerator.state.dynamo_plugin
-        if self.config.loss == "wgan-gp" and compiler and compiler.backend != DynamoBackend.NO:
+        if self.config.loss in ("wgan-gp", "relativistic") and compiler and compiler.backend != DynamoBackend.NO:
             raise InputError(
-                "--loss wgan-gp takes a gradient's gradient, which torch.compile does not give: "
+                f"--loss {self.config.loss} takes a gradient's gradient, which torch.compile does not give: "
                 "leave out --dynamo_backend, or choose --loss wgan or vanilla"
             )
         self.to(accelerator.device)
@@ -211,13 +218,18 @@ class GAN(nn.Module):
             x_fake = G(batch.draws.normal("critic/z", self.config.latent_size), labels)
         x, x_fake = self._seen(x, batch.draws, "critic/real moves"), self._seen(x_fake, batch.draws, "critic/moves")
         real, fake = D(torch.cat([x, x_fake]), labels.repeat(2)).chunk(2)
-        if self.config.loss in ("vanilla", "saturating"):
-            loss = F.softplus(-real).mean() + F.softplus(fake).mean()
-        else:
-            loss = fake.mean() - real.mean()
-        if self.config.loss == "wgan-gp":
-            u = batch.draws.uniform("interpolation", 1, 1, 1)
-            loss = loss + self.config.gp_weight * gradient_penalty(D, torch.lerp(x_fake, x, u), labels)
+        match self.config.loss:
+            case "vanilla" | "saturating":
+                loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+            case "relativistic":
+                penalty = gradient_penalty(D, x, labels, norm=0)
+                loss = F.softplus(fake - real).mean() + self.config.gp_weight / 2 * penalty
+            case "wgan":
+                loss = fake.mean() - real.mean()
+            case "wgan-gp":
+                u = batch.draws.uniform("interpolation", 1, 1, 1)
+                penalty = gradient_penalty(D, torch.lerp(x_fake, x, u), labels)
+                loss = fake.mean() - real.mean() + self.config.gp_weight * penalty
         return loss, {"train/gan_loss_critic": loss, "train/wasserstein": real.mean() - fake.mean()}
 
     def _generator_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -242,6 +254,10 @@ class GAN(nn.Module):
                 loss = F.softplus(-fake).mean()
             case "saturating":
                 loss = -F.softplus(fake).mean()
+            case "relativistic":
+                with torch.no_grad():
+                    real = self.D(self._seen(batch.images, batch.draws, "generator/real moves"), batch.labels)
+                loss = F.softplus(real - fake).mean()
             case _:
                 loss = -fake.mean()
         return loss, {"train/gan_loss_generator": loss}

@@ -457,6 +457,21 @@ def test_the_most_made_mistake_is_the_reddest_and_a_hundred_classes_have_no_numb
     assert all((name != 255).any() for name in names) == (number == 3)
 
 
+def test_short_names_stand_upright_below_their_columns() -> None:
+    """The same ink, up to its place between two pixels, as beside their rows."""
+    shown = pictures.confusion(torch.eye(3, dtype=torch.long), ["0", "1", "W"])
+    margin = shown.shape[1] - 3 * 32
+    beside = shown[: 3 * 32, :margin].reshape(3, 32, margin, 3)
+    below = shown[3 * 32 : -20, margin:].reshape(margin, 3, 32, 3).swapaxes(0, 1)
+
+    def size(name: np.ndarray) -> np.ndarray:
+        return np.ptp(np.argwhere((name < 128).any(-1)), axis=0)
+
+    for row, column in zip(beside, below, strict=True):
+        assert np.abs(size(row) - size(column)).max() <= 1
+    assert size(below[0])[0] > size(below[0])[1]  # a digit is higher than it is wide
+
+
 # --- What is refused -------------------------------------------------------------------------------------
 
 

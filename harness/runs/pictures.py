@@ -63,9 +63,13 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> np.ndarray:
     margin, side = names.width, names.height
     canvas = Image.new("RGB", (margin + side, side + margin + 20), "white")
     canvas.paste(names, (0, 0))
-    canvas.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, side))
     canvas.paste(Image.fromarray(np.stack([np.full_like(rest, 255), rest, rest], -1)), (margin, 0))
     draw = ImageDraw.Draw(canvas)
+    if margin > cell:  # names that are longer than a column is wide
+        canvas.paste(names.transpose(Image.Transpose.ROTATE_90), (margin, side))
+    else:
+        for column, name in enumerate(classes if is_readable else ()):
+            draw.text((margin + (column + 0.5) * cell, side + margin / 2), name, "black", FONT, "mm")
     for row, column in zip(*counts.nonzero(), strict=True) if is_readable else ():
         place = (margin + (column + 0.5) * cell, (row + 0.5) * cell)
         draw.text(place, str(counts[row, column]), "black", FONT, "mm")

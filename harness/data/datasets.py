@@ -41,6 +41,8 @@ class Dataset:
     real: Images
     validation: Images
     test: Images
+    n_real: int
+    """how many real images it is of, as asked: all of `real`, and in a cross-validation the held out fold besides"""
     notes: tuple[str, ...] = ()
     """what a user must know of the images, a sentence each: files that were not read, images that are there twice"""
     imbalance: float | None = None
@@ -143,6 +145,7 @@ def load(
         real=train[chosen],
         validation=train[order[len(train) - num_validation :]] if own is None else own,
         test=source.test if with_test else source.test[:0],
+        n_real=n_real,
         notes=source.notes,
         imbalance=imbalance,
         asked_moves=asked_moves,

@@ -85,7 +85,7 @@ def run_classifier(
     title = f"{arm.title} {setting}".strip()
     with tracking.run(
         experiment,
-        f"{title} n={len(dataset.real)} s={settings.seed}",
+        f"{title} n={dataset.n_real} s={settings.seed}",
         tags=records.tags("classifier", arm.name, dataset, settings.seed, cell)
         | {"judge": judge_digest[:16]}
         | ({"samples_run": arm.run} if arm.run else {})

@@ -83,7 +83,7 @@ def run_generator(
     cell, trained = identities.digest(own), identities.training_identity(own)
     with tracking.run(
         experiment,
-        f"{arm} n={len(dataset.real)} s={settings.seed}" + (" generator" if parent else ""),
+        f"{arm} n={dataset.n_real} s={settings.seed}" + (" generator" if parent else ""),
         tags=records.tags("generator", method, dataset, settings.seed, cell)
         | {"training": identities.digest(trained)}
         | ({"trained_by": trained_by} if trained_by else {})
@@ -249,7 +249,7 @@ def _log_generator(
             params={
                 "method": method,
                 "dataset": dataset.name,
-                "n_real": len(dataset.real),
+                "n_real": dataset.n_real,
                 "seed": settings.seed,
                 "num_synthetic": settings.num_synthetic,
             },

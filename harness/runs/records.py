@@ -49,7 +49,7 @@ def tags(kind: str, method: str, dataset: Dataset, seed: int, cell: str) -> dict
         "kind": kind,
         "method": method,
         "dataset": dataset.title,
-        "n_real": len(dataset.real),
+        "n_real": dataset.n_real,
         "seed": seed,
         "cell": cell,
         "numerics": numerics.VERSION,
@@ -66,7 +66,7 @@ def params(config: Any, settings: Single, dataset: Dataset, accelerator: Acceler
         "classes": ", ".join(dataset.classes),
         "image_shape": "x".join(map(str, dataset.train.shape)),
         "moves": dataset.moves,
-        "n_real": len(dataset.real),
+        "n_real": dataset.n_real,
         "seed": settings.seed,
         "num_synthetic": settings.num_synthetic,
         "cas_steps": settings.cas_steps,
@@ -91,7 +91,8 @@ def _device_name(accelerator: Accelerator) -> str:
 def headline(title: str, dataset: Dataset, settings: Single, figures: dict[str, float]) -> str:
     """A run's description in markdown: what it is, and its figures."""
     rows = [f"| {name} | {_words(name, value)} |" for name, value in sorted(figures.items(), key=_is_cost)]
-    title = f"**{title}**, {len(dataset.real):,} real images, seed {settings.seed}"
+    held = f"{len(dataset.real):,} of " if len(dataset.real) < dataset.n_real else ""
+    title = f"**{title}**, {held}{dataset.n_real:,} real images, seed {settings.seed}"
     return "\n".join([title, "", "| figure | value |", "|:--|--:|", *rows])
 
 

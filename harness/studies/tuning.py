@@ -112,7 +112,7 @@ def check(plan: Plan) -> dict[str, Any]:
         "method": plan.method,
         "objectives": list(plan.objectives),
         "data": f"{dataset.title} {dataset.real.digest[:16]}",
-        "n_real": len(dataset.real),
+        "n_real": dataset.n_real,
         "num_synthetic": plan.num_synthetic,
         "seeds_per_trial": plan.seeds_per_trial,
         "fixed": {name: str(value) for name, value in sorted(fixed.items())},

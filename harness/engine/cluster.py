@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import pickle
-import platform
 import queue
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 import uuid
@@ -19,33 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import dask.config
-from dask.system import cpu_count
-from distributed import (
-    Client,
-    Event,
-    Future,
-    Scheduler,
-    Security,
-    SpecCluster,
-    Status,
-    Worker,
-    WorkerPlugin,
-    get_client,
-    get_worker,
-)
+from distributed import Client, Event, Future, Scheduler, Security, SpecCluster, Worker
 
 from harness import numerics, signals
-from harness.engine import tasks
-from harness.engine.engines import Hear, note_death, with_value
-from harness.engine.tasks import Ending, Place, Task
+from harness.engine import cluster_worker, tasks
+from harness.engine.engines import Hear, note_death
+from harness.engine.tasks import Ending, Task
 from harness.engine.workers import WorkerSettings
 from harness.errors import InputError
 from harness.outputs import OUTPUTS
 from harness.tracking import provenance
 from harness.tracking.addresses import default_uri
 
-DIED = "died"
-"""What the driver hears of a task that may be tried again."""
 ANSWER_S = 10
 """A cluster that has not answered by then is taken for none."""
 QUIET = {
@@ -122,9 +104,6 @@ def _security(folder: Path) -> Security:
     )
 
 
-# --- The driver's side -----------------------------------------------------------------------------------
-
-
 class Cluster:
     """The slots of a cluster's workers, for the tasks of one driver."""
 
@@ -134,14 +113,15 @@ class Cluster:
         self._inbox: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._futures: dict[str, Future] = {}
         self._under_way: set[str] = set()
-        client.register_plugin(Stops(), name="harness-stops")
+        client.register_plugin(cluster_worker.Stops(), name="harness-stops")
         self.slots = _slots(client, settings)
         client.subscribe_topic(self._topic, self._heard)
 
     def submit(self, name: str, task: Task, needs: str | None = None) -> None:
         future = self._client.submit(
-            _done, name, task, self._futures[needs] if needs else None, self._topic, self._settings.slots_per_device,
-            key=f"{name}-{uuid.uuid4().hex}", retries=self._settings.retries, pure=False,
+            cluster_worker.done, name, task, self._futures[needs] if needs else None, self._topic,
+            self._settings.slots_per_device, key=f"{name}-{uuid.uuid4().hex}",
+            retries=self._settings.retries, pure=False,
         )  # fmt: skip
         self._futures[name] = future
         self._under_way.add(name)
@@ -159,7 +139,7 @@ class Cluster:
             if isinstance(what, Ending) and name in self._under_way:
                 self._under_way.discard(name)
                 yield name, what
-            elif isinstance(what, tuple) and what[0] == DIED:
+            elif isinstance(what, tuple) and what[0] == cluster_worker.DIED:
                 note_death(name, what[1])
             elif isinstance(what, tuple):
                 stop = hear(name, what)
@@ -168,7 +148,7 @@ class Cluster:
 
     def _answer(self, question: str, stop: bool) -> None:
         if stop:
-            Event(_stopping(question), client=self._client).set()
+            Event(cluster_worker.stopping(question), client=self._client).set()
         Event(question, client=self._client).set()
 
     def _next(self) -> tuple[str, Any, Any]:
@@ -183,7 +163,7 @@ class Cluster:
         until = time.monotonic() + tasks.STOP_S
         with contextlib.suppress(OSError, TimeoutError):
             self._client.cancel(list(self._futures.values()), force=True)
-            while any(_asked(self._client, _live, self._topic).values()) and time.monotonic() < until:
+            while any(_asked(self._client, cluster_worker.num_live, self._topic).values()) and time.monotonic() < until:
                 time.sleep(0.1)
 
 
@@ -210,7 +190,7 @@ def _slots(client: Client, settings: WorkerSettings) -> int:
         raise InputError(f"--cluster {settings.cluster} has no workers yet: start `dask worker` on its hosts")
     try:
         with tempfile.NamedTemporaryFile(prefix="seen-", dir=".") as token:
-            answers = _asked(client, _facts, Path(token.name).name)
+            answers = _asked(client, cluster_worker.facts, Path(token.name).name)
     except ImportError as error:
         raise InputError(f"a worker of --cluster {settings.cluster} cannot import the harness: {error}") from error
     _check(answers, settings)
@@ -221,17 +201,6 @@ def _asked(client: Client, function: Callable[..., Any], *arguments: Any) -> dic
     """What each worker answers, by its address."""
     answers: Any = client.run(function, *arguments)
     return answers
-
-
-def _facts(token: str) -> dict[str, Any]:
-    """What a driver must know of a worker."""
-    return {
-        "host": platform.node(),
-        "version": provenance.version(),
-        "numerics": numerics.VERSION,
-        "devices": len(tasks.devices()),
-        "shares outputs": Path(token).exists(),  # it works in the very same folder
-    }
 
 
 def _check(answers: dict[str, dict[str, Any]], settings: WorkerSettings) -> None:
@@ -263,119 +232,3 @@ def _slots_of(threads: int, devices: int, settings: WorkerSettings) -> int:
     if not devices:
         return threads
     return min(threads, devices * settings.slots_per_device // settings.processes_per_trial)
-
-
-# --- A worker's side -------------------------------------------------------------------------------------
-
-
-class _Died(RuntimeError):
-    """A task's process is gone; the engine tries again."""
-
-
-class Stops(WorkerPlugin):
-    """Ends a task's process when the scheduler takes the task back (it was cancelled, or its driver is gone), and all
-    when the worker ends or has lost its scheduler.
-    """
-
-    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        if start == "executing" and finish in ("released", "cancelled"):
-            with _lock:
-                if key in _stops:
-                    _stops[key].set()
-
-    def teardown(self, worker: Worker) -> None:
-        if worker.status == Status.closing:  # and not another driver's plugin in this one's place
-            with _lock:
-                for stop in _stops.values():
-                    stop.set()
-
-
-_lock = threading.Condition()
-_stops: dict[Any, threading.Event] = {}
-_topics: list[str] = []
-_loads: dict[str, int] = {}
-
-
-def _live(topic: str) -> int:
-    """How many tasks of a driver are carried out here."""
-    return _topics.count(topic)
-
-
-def _done(name: str, task: Task, needed: Ending | None, topic: str, slots_per_device: int) -> Ending:
-    """A task, on a worker's thread; the driver hears its ending. Raises _Died where it may be tried again."""
-    worker = get_worker()
-    ending = _ending(worker, name, task, needed, topic, slots_per_device)
-    if ending.state == "died":
-        worker.log_event(topic, pickle.dumps(("", name, (DIED, ending.reason))))
-        raise _Died(ending.reason)
-    if worker.status != Status.closing:  # else the engine has it done elsewhere
-        worker.log_event(topic, pickle.dumps(("", name, ending)))
-    return ending
-
-
-def _ending(worker: Worker, name: str, task: Task, needed: Ending | None, topic: str, slots_per_device: int) -> Ending:
-    if task.numerics != numerics.VERSION:
-        return Ending("failed", reason=f"{platform.node()} has numerics {numerics.VERSION}, the driver {task.numerics}")
-    ready = with_value(task, needed) if needed else task
-    if isinstance(ready, Ending):
-        return ready
-    stop = threading.Event()
-    key = worker.get_current_task()
-    with _lock:
-        _stops[key] = stop
-        _topics.append(topic)
-    try:
-        with _place(task, worker.state.nthreads, slots_per_device) as place:
-            return tasks.carry_out(ready, place, functools.partial(_hear, worker, name, topic, stop), stop)
-    finally:
-        with _lock:
-            del _stops[key]
-            _topics.remove(topic)
-
-
-def _hear(worker: Worker, name: str, topic: str, stop: threading.Event, words: tuple[Any, ...]) -> bool:
-    """Pass on what a task says; wait for the answer where it asks."""
-    question = uuid.uuid4().hex if words[0] == "ask" else ""
-    worker.log_event(topic, pickle.dumps((question, name, words)))
-    if not question:
-        return False
-    answered, stopping = (Event(name, client=get_client()) for name in (question, _stopping(question)))
-    while not stop.is_set():
-        if answered.wait(timeout=1):
-            stop_it = bool(stopping.is_set())
-            for event in (answered, stopping):
-                event.clear()
-            return stop_it
-    return True
-
-
-def _stopping(question: str) -> str:
-    return f"{question} to be stopped"
-
-
-@contextlib.contextmanager
-def _place(task: Task, slots: int, slots_per_device: int) -> Iterator[Place]:
-    """As many of this worker's least used devices as the task has processes, once they have room for it."""
-    threads = max(1, cpu_count() // slots)
-    names = tasks.devices()
-    if not names:
-        yield Place((), threads)
-        return
-    with _lock:
-        while True:
-            free = sorted(
-                (name for name in names if _loads.get(name, 0) < slots_per_device), key=lambda n: _loads.get(n, 0)
-            )
-            if len(free) >= task.processes:
-                break
-            _lock.wait()
-        own = tuple(free[: task.processes])
-        for name in own:
-            _loads[name] = _loads.get(name, 0) + 1
-    try:
-        yield Place(own, threads)
-    finally:
-        with _lock:
-            for name in own:
-                _loads[name] -= 1
-            _lock.notify_all()

@@ -115,6 +115,7 @@ def _made(dataset: Dataset, settings: Common, path: Path) -> dict:
         if weights := next(filter(None, elsewhere), None):
             model = judging.restore_judge(dataset, weights, config)
         else:
+            print(f"training the judge of {dataset.name}, once: {config.steps:,} steps", file=sys.stderr, flush=True)
             model = judging.train_judge(dataset, config)
         run.tags({"judge": judging.weights_digest(model)[:16]})
         with tempfile.TemporaryDirectory() as place:

@@ -112,7 +112,7 @@ def iqms(cells: pd.DataFrame) -> pd.DataFrame:
         scores = scores.reindex(columns=sizes).dropna()
         estimate = statistics.UNKNOWN
         if len(scores):
-            estimate = statistics.iqm(scores)
+            estimate = statistics.iqm([*scores.to_numpy().T])
         rows.append(
             {
                 "method": method,

@@ -56,8 +56,7 @@ def tests(cells: pd.DataFrame) -> pd.DataFrame:
         gain, crossed = accuracy_table.gain_of(arm), crossed_gain(arm, right)
         better = statistics.UNKNOWN
         if len(arm):
-            scores = (arm[name].to_numpy()[:, None] for name in ("augmented_percent", "baseline_percent"))
-            better = statistics.probability_of_improvement(*scores)
+            better = statistics.probability_of_improvement([arm["augmented_percent"]], [arm["baseline_percent"]])
         return {
             **statistics.columns(gain, "gain", "points"),
             "p": gain.p,

@@ -8,6 +8,7 @@ over a few seeds does not mean that the next seed brings the same.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from analysis.lazily import ArrayLike, NDArray, np, pd, special, stats
@@ -152,69 +153,91 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, resamples: i
     return Estimate(float(sample.mean()), *(float(sample.mean() - end * standard_error(sample)) for end in (low, high)))
 
 
-def iqm(scores: ArrayLike, confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Estimate:
-    """Interquartile mean of scores, float [seeds, tasks], with its stratified bootstrap interval.
+def iqm(tasks: Sequence[ArrayLike], confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Estimate:
+    """Interquartile mean of the scores of tasks, float [seeds] each, with its stratified bootstrap interval.
 
     Agarwal et al. 2021 (arXiv:2108.13264): the mean of the middle half of all scores; seeds are resampled within
-    each task. Too few seeds for that, or none that vary: NaN ends.
+    each task. A task counts as much as any other, however many seeds it has. Too few seeds for that, or none that vary:
+    NaN ends.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 2 or not scores.size:
-        raise ValueError(f"scores must be [seeds, tasks] and not empty, got shape {scores.shape}")
-    value = float(stats.trim_mean(scores.ravel(), 0.25))
-    if len(scores) < 2:
+    scores = _of_tasks(tasks)
+    weights = np.concatenate([np.full(len(own), 1 / len(own)) for own in scores])
+    value = float(_middle_half(np.concatenate(scores), weights))
+    if min(map(len, scores)) < 2:
         return Estimate(value, np.nan, np.nan)
-    drawn = _within_tasks(scores, resamples, np.random.default_rng(seed))
-    means = stats.trim_mean(drawn.reshape(resamples, -1), 0.25, axis=1)
-    return Estimate(value, *_percentiles(means, confidence, *scores.shape))
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([own[rng.integers(len(own), size=(resamples, len(own)))] for own in scores], axis=1)
+    return Estimate(value, *_percentiles(_middle_half(drawn, weights), confidence, [*map(len, scores)]))
+
+
+def _middle_half(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Their mean without the upper and the lower quarter by weight, [..., n] -> [...]; of n equal ones without n // 4
+    at each end, as `scipy.stats.trim_mean` has it."""
+    order = scores.argsort(-1)
+    up_to = (weights / weights.sum())[order].cumsum(-1)
+    cut = scores.shape[-1] // 4 / scores.shape[-1]
+    inside = np.diff(up_to.clip(cut, 1 - cut), axis=-1, prepend=cut)
+    return (inside * np.take_along_axis(scores, order, -1)).sum(-1) / (1 - 2 * cut)
 
 
 def probability_of_improvement(
-    treated: ArrayLike, baseline: ArrayLike, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    treated: Sequence[ArrayLike],
+    baseline: Sequence[ArrayLike],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
-    """How likely a run of the one is better than a run of the other, float [seeds, tasks] each: the mean over tasks of
-    Mann and Whitney's U / (n m), ties counted half, with a stratified bootstrap interval (Agarwal et al. 2021)."""
-    treated, baseline = np.asarray(treated, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if treated.ndim != 2 or baseline.ndim != 2 or treated.shape[1] != baseline.shape[1]:
-        raise ValueError(f"scores must be [seeds, tasks] of the same tasks, got {treated.shape} and {baseline.shape}")
-    won = (treated[:, None] > baseline) + 0.5 * (treated[:, None] == baseline)  # [ours, theirs, tasks]
-    value = float(won.mean())
-    if len(treated) < 2 or len(baseline) < 2:
+    """How likely a run of the one is better than a run of the other, float [seeds] for each task: the mean over tasks
+    of Mann and Whitney's U / (n m), ties counted half, with a stratified bootstrap interval (Agarwal et al. 2021)."""
+    ours, theirs = _of_tasks(treated), _of_tasks(baseline)
+    if len(ours) != len(theirs):
+        raise ValueError(f"scores must be of the same tasks, got {len(ours)} and {len(theirs)}")
+    won = [
+        (own[:, None] > other) + 0.5 * (own[:, None] == other) for own, other in zip(ours, theirs, strict=True)
+    ]  # [ours, theirs] of each task
+    value = float(np.mean([pairs.mean() for pairs in won]))
+    fewest = [min(pairs.shape) for pairs in won]
+    if min(fewest) < 2:
         return Estimate(value, np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    ours, theirs = (_times_drawn(scores, resamples, rng) for scores in (treated, baseline))
-    drawn = np.einsum("rit,ijt,rjt->r", ours, won, theirs, optimize=True) / won.size
-    seeds = min(len(treated), len(baseline))
-    return Estimate(value, *_percentiles(drawn, confidence, seeds, treated.shape[1]))
+    drawn = np.zeros(resamples)
+    for pairs in won:
+        times = [_times_drawn(number, resamples, rng) for number in pairs.shape]
+        drawn += np.einsum("ri,ij,rj->r", times[0], pairs, times[1], optimize=True) / pairs.size / len(won)
+    return Estimate(value, *_percentiles(drawn, confidence, fewest))
 
 
-def _times_drawn(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Seeds drawn anew for each task: [seeds, tasks] -> how often each is there, [resamples, seeds, tasks].
+def _of_tasks(tasks: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
+    scores = [vector(own) for own in tasks]
+    if not scores or not all(map(len, scores)):
+        raise ValueError("each of one or more tasks needs a score")
+    return scores
+
+
+def _times_drawn(seeds: int, resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each seed is there where as many are drawn anew, [resamples, seeds].
 
     A resample has the pairs of its seeds, each so often: no more than these need to be held.
     """
-    rows = rng.integers(len(scores), size=(resamples, *scores.shape))
+    rows = rng.integers(seeds, size=(resamples, seeds))
     times = np.zeros(rows.shape)
-    np.add.at(times, (np.arange(resamples)[:, None, None], rows, np.arange(scores.shape[1])), 1)
+    np.add.at(times, (np.arange(resamples)[:, None], rows), 1)
     return times
 
 
-def _within_tasks(scores: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Seeds drawn anew for each task: [seeds, tasks] -> [resamples, seeds, tasks]."""
-    rows = rng.integers(len(scores), size=(resamples, *scores.shape))
-    return np.take_along_axis(np.broadcast_to(scores, rows.shape), rows, axis=1)
+def _percentiles(drawn: NDArray[np.float64], confidence: float, seeds: Sequence[int]) -> tuple[float, float]:
+    """The expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789) from resamples of tasks
+    with so many seeds: those of few vary too little by the root of (n - 1) / n, and ends by the normal distribution
+    would lie too close.
 
-
-def _percentiles(drawn: NDArray[np.float64], confidence: float, seeds: int, tasks: int) -> tuple[float, float]:
-    """The expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): resamples of few seeds
-    vary too little by the root of (n - 1) / n, and ends by the normal distribution would lie too close.
-
-    NaN where the resamples all agree, or where even the rarest of them, n ** -(n tasks), is more likely than the tail
-    beyond an end: three seeds of one task have a range, which is no 95 % interval; five have one, or three of three.
+    NaN where the resamples all agree, or where even the rarest of them, the product of n ** -n, is more likely than
+    the tail beyond an end: three seeds of one task have a range, which is no 95 % interval; five have one, or three of
+    three tasks.
     """
-    t = special.stdtrit(tasks * (seeds - 1), (1 + confidence) / 2)
-    outside = special.ndtr(-np.sqrt(seeds / (seeds - 1)) * t)
-    if np.ptp(drawn) == 0 or outside < float(seeds) ** -(seeds * tasks):
+    n = np.asarray(seeds, dtype=np.float64)
+    t = special.stdtrit((n - 1).sum(), (1 + confidence) / 2)
+    outside = special.ndtr(-np.sqrt((1 / n).sum() / ((n - 1) / n**2).sum()) * t)
+    if np.ptp(drawn) == 0 or np.log(outside) < -(n * np.log(n)).sum():
         return np.nan, np.nan
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return float(low), float(high)

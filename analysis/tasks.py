@@ -33,7 +33,7 @@ ARM_HEADINGS = (
 NOTE = (
     "A task is a data set at a number of real images. Gain on top: augmented arm less augmented none, paired by seed; "
     "Holm's correction over the arms of a task. IQM: interquartile mean over tasks and seeds (Agarwal et al. 2021, "
-    "arXiv:2108.13264) with a 95 % interval that resamples seeds within tasks; of the same number of seeds in each. "
+    "arXiv:2108.13264) with a 95 % interval that resamples seeds within tasks, each of which counts as much. "
     "Better than affine: how likely a run of the arm beats one of affine, mean over tasks. Above zero: tasks with a "
     f"p (Holm) below {on_top.SIGNIFICANT} and a gain, of those with {VERDICT_SEEDS} seeds and more. Marginal cost: "
     "device-seconds of the generator's training, sampling and of choosing its samples, mean over tasks."
@@ -101,15 +101,13 @@ def by_arm(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         beside = {task: gains[SCALE][task] for task in gains[method] if task in gains.get(SCALE, {})}
         better = statistics.UNKNOWN
         if beside and method != SCALE:
-            better = statistics.probability_of_improvement(
-                together({task: gains[method][task] for task in beside}), together(beside)
-            )
+            better = statistics.probability_of_improvement([gains[method][task] for task in beside], [*beside.values()])
         costs = arm[["generator_training_s", "generator_sampling_s", "filter_s"]].fillna(0).sum(axis=1)
         rows.append(
             {
                 "method": method,
                 "num_tasks": len(own),
-                **statistics.columns(statistics.iqm(together(gains[method])), "iqm", "points"),
+                **statistics.columns(statistics.iqm([*gains[method].values()]), "iqm", "points"),
                 **{f"improvement{end}": value for end, value in zip(("", "_low", "_high"), better, strict=True)},
                 "num_above": int(above.sum()),
                 "num_decided": len(decided),
@@ -123,11 +121,6 @@ def by_arm(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def by_task(paired: pd.DataFrame) -> dict[object, list[float]]:
     """An arm's gains in points, a list over its seeds for each task."""
     return {task: own.sort_values("seed")["gain_points"].tolist() for task, own in paired.groupby(TASK)}
-
-
-def together(gains: dict[object, list[float]]) -> list[list[float]]:
-    """[seeds, tasks]: of each task the first so many seeds as all have."""
-    return [list(row) for row in zip(*gains.values(), strict=False)]
 
 
 # The words

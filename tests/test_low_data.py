@@ -129,7 +129,7 @@ def test_few_distinct_gains_have_no_bootstrap_interval() -> None:
 )
 def test_few_seeds_of_few_tasks_have_no_bootstrap_interval(seeds: int, tasks: int, supported: bool) -> None:
     """Resamples of three numbers reach no further than their range, which holds the median three times in four."""
-    estimate = statistics.iqm(np.random.default_rng(0).normal(1, 0.3, (seeds, tasks)))
+    estimate = statistics.iqm(np.random.default_rng(0).normal(1, 0.3, (tasks, seeds)))
     assert np.isfinite(estimate.low) == np.isfinite(estimate.high) == supported
 
 

@@ -219,20 +219,32 @@ def test_one_seed_has_the_binomial_uncertainty_of_its_test_images_and_no_interva
 
 def test_iqm_is_the_mean_of_the_middle_half() -> None:
     scores = np.array([[1.0, 100.0], [2.0, -50.0], [3.0, 4.0], [5.0, 6.0]])  # sorted: -50 1 | 2 3 4 5 | 6 100
-    assert iqm(scores).value == 3.5
-    drawn = np.random.default_rng(3).normal(size=(5, 4))
-    assert iqm(drawn).value == pytest.approx(stats.trim_mean(drawn.ravel(), 0.25))
+    assert iqm(list(scores.T)).value == pytest.approx(3.5)
+    drawn = list(np.random.default_rng(3).normal(size=(3, 5)))
+    assert iqm(drawn).value == pytest.approx(stats.trim_mean(np.ravel(drawn), 0.25))
     low, high = iqm(drawn)[1:]
     assert low < iqm(drawn).value < high
     assert iqm(drawn) == iqm(drawn)  # the same resamples
-    assert np.isnan(iqm(drawn[:1])[1:]).all()
-    with pytest.raises(ValueError, match=r"must be \[seeds, tasks\] and not empty, got shape \(3,\)"):
-        iqm([1.0, 2.0, 3.0])
+    assert np.isnan(iqm([drawn[0], drawn[1][:1]])[1:]).all()  # how the second task varies is not known
+    with pytest.raises(ValueError, match="needs a score"):
+        iqm([[1.0], []])
+
+
+def test_tasks_of_several_numbers_of_seeds_count_alike_in_an_iqm() -> None:
+    rng = np.random.default_rng(8)
+    few, more, many = (rng.normal(mean, 1, number) for mean, number in ((0, 2), (3, 2), (1, 8)))
+    together = np.concatenate([np.repeat(few, 4), np.repeat(more, 4), many])
+    found = iqm([few, more, many])
+    assert found.value == pytest.approx(stats.trim_mean(together, 0.25))
+    assert found.low < found.value < found.high
+    better = probability_of_improvement([few, many], [more, many[:3]])
+    alone = [probability_of_improvement([own], [other]).value for own, other in ((few, more), (many, many[:3]))]
+    assert better.value == pytest.approx(np.mean(alone))
 
 
 def test_iqm_resamples_within_tasks_so_that_their_differences_are_no_noise() -> None:
     scores = np.array([0.0, 100.0, 200.0, 300.0]) + np.random.default_rng(4).normal(0, 0.1, (5, 4))
-    found = iqm(scores)
+    found = iqm(list(scores.T))
     assert found.high - found.low < 1
 
 
@@ -245,23 +257,23 @@ def test_the_probability_of_improvement_counts_all_pairs_and_ties_by_half() -> N
         for i in range(5)
         for j in range(4)
     ]
-    found = probability_of_improvement(treated, baseline)
+    found = probability_of_improvement(list(treated.T), list(baseline.T))
     assert found.value == pytest.approx(np.mean(won))
     u = [stats.mannwhitneyu(treated[:, task], baseline[:, task]).statistic / 20 for task in range(3)]
     assert found.value == pytest.approx(np.mean(u))
     assert found.low < found.value < found.high
-    always = probability_of_improvement(treated + 10, baseline)
+    always = probability_of_improvement(list(treated.T + 10), list(baseline.T))
     assert always == pytest.approx((1, math.nan, math.nan), nan_ok=True)  # resamples that agree give no interval
-    assert np.isnan(probability_of_improvement(treated[:1], baseline)[1:]).all()
+    assert np.isnan(probability_of_improvement(list(treated[:1].T), list(baseline.T))[1:]).all()
     with pytest.raises(ValueError, match="of the same tasks"):
-        probability_of_improvement(treated, baseline[:, :2])
+        probability_of_improvement(list(treated.T), list(baseline.T[:2]))
 
 
 def test_the_probability_of_improvement_holds_each_pair_once() -> None:
     """And not in each of its 2,000 resamples, where those of 300 seeds would take 1.4 GB."""
-    scores = np.random.default_rng(5).normal(size=(2, 300, 1))
+    scores = np.random.default_rng(5).normal(size=(2, 300))
     tracemalloc.start()
-    found = probability_of_improvement(scores[0] + 0.5, scores[1])
+    found = probability_of_improvement([scores[0] + 0.5], [scores[1]])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e8
@@ -418,10 +430,19 @@ def correlated(rng: np.random.Generator, r: float) -> np.ndarray:
         pytest.param(lambda rng: mean_interval(rng.normal(1, 2, 5)), 1, id="mean, 5"),
         pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 5), resamples=1000), 1, id="bootstrap, 5"),
         pytest.param(lambda rng: bootstrap_interval(rng.normal(1, 2, 10), resamples=1000), 1, id="bootstrap, 10"),
-        pytest.param(lambda rng: iqm(rng.normal(TASKS, 0.5, (5, 4)), resamples=1000), 0, id="iqm, 5 seeds of 4 tasks"),
+        pytest.param(
+            lambda rng: iqm([*rng.normal(TASKS, 0.5, (5, 4)).T], resamples=1000), 0, id="iqm, 5 seeds of 4 tasks"
+        ),
+        pytest.param(
+            lambda rng: iqm(
+                [rng.normal(mean, 0.5, n) for mean, n in zip(TASKS, (3, 10, 10, 3), strict=True)], resamples=1000
+            ),
+            0,
+            id="iqm, 3, 10, 10 and 3 seeds",
+        ),
         pytest.param(
             lambda rng: probability_of_improvement(
-                rng.normal(SHIFTS, 1, (5, 4)), rng.normal(0, 1, (5, 4)), resamples=500
+                [*rng.normal(SHIFTS, 1, (5, 4)).T], [*rng.normal(0, 1, (4, 5))], resamples=500
             ),
             stats.norm.cdf(SHIFTS / math.sqrt(2)).mean(),
             id="probability of improvement, 5 seeds of 4 tasks",

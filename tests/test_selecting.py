@@ -1,20 +1,32 @@
-"""Which samples are used: those that a classifier agrees with, those near to what it learns late."""
+"""Which samples are used: those that a classifier agrees with, those near to what it learns late. Whom they ask."""
 
 import dataclasses
+from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 
 from harness.data import controls, datasets
 from harness.data.images import Images, to_float
 from harness.evaluation import classifier, quality, selecting
+from harness.runs import teachers
 
 DIGITS = datasets.load("digits", n_real=300)
 CONFIG = classifier.Config(steps=60)
 
 
-def select(way: str, samples: Images) -> torch.Tensor:
-    return selecting.WAYS[way](DIGITS.real, samples, DIGITS.image_shape, CONFIG, 0, Accelerator(cpu=True))
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / teachers.TEACHERS
+
+
+def select(way: str, samples: Images, dataset: datasets.Dataset = DIGITS) -> torch.Tensor:
+    share, choose = selecting.WAYS[way]
+    accelerator = Accelerator(cpu=True)
+    model = teachers.get_teacher(CONFIG, share, 0, dataset, accelerator)[0] if share else None
+    return choose(model, dataset.real, samples, dataset.image_shape, accelerator)
 
 
 def test_a_filter_keeps_what_is_labelled_rightly() -> None:
@@ -48,7 +60,7 @@ def test_what_is_learned_late_gets_company() -> None:
 
 def test_a_class_without_a_real_image_gets_no_company() -> None:
     few = dataclasses.replace(DIGITS, real=DIGITS.real[DIGITS.real.labels != 4])
-    chosen = selecting.targeted(few.real, DIGITS.test, few.image_shape, CONFIG, 0, Accelerator(cpu=True))
+    chosen = select("targeted", DIGITS.test, few)
     assert not chosen[DIGITS.test.labels == 4].any()
     assert chosen[DIGITS.test.labels != 4].any()
 
@@ -57,8 +69,33 @@ def test_a_rare_class_is_made_as_large_as_the_largest() -> None:
     tail = datasets.load("digits", n_real=200, imbalance=20)
     counts = torch.bincount(tail.real.labels)
     samples = controls.make_control("duplicate", tail.real, 1500, 0)
-    chosen = selecting.levelled(tail.real, samples, tail.image_shape, CONFIG, 0, Accelerator(cpu=True))
+    chosen = select("levelled", samples, tail)
     assert (counts + torch.bincount(samples[chosen].labels, minlength=10)).tolist() == [int(counts.max())] * 10
     few = samples[:50]  # five of each class, fewer than most lack
-    chosen = selecting.levelled(tail.real, few, tail.image_shape, CONFIG, 0, Accelerator(cpu=True))
+    chosen = select("levelled", few, tail)
     assert torch.bincount(few[chosen].labels, minlength=10).tolist() == (counts.max() - counts).clamp(max=5).tolist()
+
+
+def test_who_is_asked_is_trained_once_for_all_cells_of_the_same_real_images(folder: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+
+    def ask(config: classifier.Config = CONFIG, seed: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tensor, float]:
+        model, device_seconds = teachers.get_teacher(config, 1.0, seed, DIGITS, accelerator)
+        return model.state_dict(), classifier.predict(model, DIGITS.test.images), device_seconds
+
+    weights, told, device_seconds = ask()
+    assert device_seconds > 0
+    for same in (CONFIG, dataclasses.replace(CONFIG, soft_labels=True, initialisations=3, synthetic_weight=0.5)):
+        again, told_again, seconds_then = ask(same)
+        assert seconds_then == device_seconds  # to the bit: of the training that there was
+        assert all(torch.equal(weights[name], again[name]) for name in weights)
+        assert torch.equal(told, told_again)
+    (kept,) = folder.glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    again, told_again, seconds_then = ask()
+    assert seconds_then != device_seconds
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert torch.equal(told, told_again)
+    assert not torch.equal(ask(seed=1)[0]["output.weight"], weights["output.weight"])
+    assert not torch.equal(ask(dataclasses.replace(CONFIG, hidden=32))[1], told)
+    assert len(list(folder.glob("*.safetensors"))) == 3

@@ -1,8 +1,7 @@
-"""Which of the samples are used: small functions of (real images, samples, a classifier of the same real images)."""
+"""Which of the samples are used: small functions of (a classifier of the real images, these, the samples)."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,12 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.images import Images, ImageShape, to_float
-from harness.evaluation import classifier, neighbours, quality
+from harness.evaluation import classifier, neighbours
 from harness.evaluation.judging import features
 from harness.training import launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from accelerate import Accelerator
+
+    from harness.evaluation.classifier import Classifier
 
 EARLY = 0.2
 """Share of the classifier's steps after which what it does not know counts as learned late."""
@@ -23,27 +26,20 @@ LATE = 0.35
 """Share of the real images that count as learned late (arXiv:2505.21574 finds 30 to 40 %)."""
 
 
-def filtered(
-    real: Images, samples: Images, shape: ImageShape, config: classifier.Config, seed: int, accelerator: Accelerator
-) -> Tensor:
+def filtered(model: Classifier, real: Images, samples: Images, shape: ImageShape, accelerator: Accelerator) -> Tensor:
     """The samples, bool [n], in which a classifier of the real images, under fresh moves, sees what was asked for.
 
     A classifier that has not seen moved images throws away samples that are like them.
     """
-    model = quality.train_on(real, shape, dataclasses.replace(config, augment=True), seed, accelerator)
     return classifier.predict(model, samples.images, accelerator) == samples.labels
 
 
-def targeted(
-    real: Images, samples: Images, shape: ImageShape, config: classifier.Config, seed: int, accelerator: Accelerator
-) -> Tensor:
+def targeted(model: Classifier, real: Images, samples: Images, shape: ImageShape, accelerator: Accelerator) -> Tensor:
     """The samples, bool [n], whose nearest real image of their label is learned late.
 
     As arXiv:2505.21574, which makes company only for the images that a classifier does not know early in its training:
     here those LATE of each class that have the least probability after EARLY of the steps. Near is in its features.
     """
-    early = dataclasses.replace(config, augment=True, steps=max(1, round(EARLY * config.steps)))
-    model = quality.train_on(real, shape, early, seed, accelerator)
     chosen = None
     if accelerator.is_main_process:
         chosen = torch.zeros(len(samples), dtype=torch.bool)
@@ -57,9 +53,7 @@ def targeted(
     return launch.broadcast_from_main(chosen, accelerator)
 
 
-def levelled(
-    real: Images, samples: Images, shape: ImageShape, config: classifier.Config, seed: int, accelerator: Accelerator
-) -> Tensor:
+def levelled(model: None, real: Images, samples: Images, shape: ImageShape, accelerator: Accelerator) -> Tensor:
     """The first samples of each label, bool [n], that with the real ones are as many as the largest class has.
 
     Of `duplicate` that is oversampling. Where the classes are equally large none is left.
@@ -80,5 +74,8 @@ def _probabilities(model: classifier.Classifier, images: Images, chunk: int = 20
     return torch.cat(parts).gather(1, images.labels.cpu()[:, None])[:, 0]
 
 
-WAYS = {"filtered": filtered, "targeted": targeted, "levelled": levelled}
-"""By the end of an arm's name."""
+WAYS: dict[str, tuple[float, Callable[..., Tensor]]] = {
+    "filtered": (1.0, filtered), "targeted": (EARLY, targeted), "levelled": (0.0, levelled),
+}  # fmt: skip
+"""By the end of an arm's name: for what share of the steps of an arm's classifier the one that is asked has learned
+(0: none is), and what it chooses."""

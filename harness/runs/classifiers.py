@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import tempfile
 import time
@@ -17,9 +16,9 @@ from torch import Tensor
 from harness import tracking
 from harness.data.datasets import Dataset
 from harness.errors import InputError
-from harness.evaluation import classifier, quality, selecting
+from harness.evaluation import classifier, selecting
 from harness.evaluation.classifier import Classifiers
-from harness.runs import identities, judges, pictures, records, scores
+from harness.runs import identities, judges, pictures, records, scores, teachers
 from harness.runs.arms import Arm
 from harness.settings import Single
 from harness.tracking import inputs
@@ -43,14 +42,16 @@ def select_samples(
     The judge would bring in what it has learned of all training images.
     """
     assert arm.samples is not None
+    share, choose = selecting.WAYS[way]
+    model, training_s = None, 0.0
+    if share:
+        model, training_s = teachers.get_teacher(config, share, settings.seed, dataset, accelerator)
     start = time.perf_counter()
-    keep = selecting.WAYS[way](
-        dataset.real, arm.samples, dataset.image_shape, config, settings.seed, accelerator
-    )  # fmt: skip
+    keep = choose(model, dataset.real, arm.samples, dataset.image_shape, accelerator)
     costs = {name: value for name, value in arm.metrics.items() if name.startswith("cost/")}
     known = {
         "samples/kept": float(keep.float().mean()),
-        "cost/filter_device_seconds": (time.perf_counter() - start) * accelerator.num_processes,
+        "cost/filter_device_seconds": training_s + (time.perf_counter() - start) * accelerator.num_processes,
     }
     return Arm(f"{arm.name}-{way}", arm.samples[keep] if keep.any() else None, arm.run, costs | known)
 
@@ -109,7 +110,10 @@ def run_classifier(
                 known |= scores.score(unknown, judge, arm.samples, dataset, settings, accelerator)
         model.prepare(accelerator)
         if config.soft_labels and arm.samples is not None:
-            known |= _find_teacher(model, config, settings, dataset, accelerator)
+            teacher, training_s = teachers.get_teacher(config, 1.0, settings.seed, dataset, accelerator)
+            for member in model:
+                member.teachers = [teacher]  # in a list: no part of the network
+            known |= {"cost/filter_device_seconds": training_s}
         batches = classifier.batches_of(config, dataset.real, arm.samples, settings.seed, accelerator, dataset.moves)
         progress = Progress(model, accelerator)
         for _ in train_resumably(progress, batches, config.steps, config.steps, run):
@@ -124,18 +128,6 @@ def run_classifier(
         if parent is None:
             print(f"page: {page_of(run.id, settings.tracking_uri)}")
     return launch.broadcast_from_main(run.id, accelerator), {**known, **found}
-
-
-def _find_teacher(
-    model: Classifiers, config: classifier.Config, settings: Single, dataset: Dataset, accelerator: Accelerator
-) -> dict[str, float]:
-    """Train who tells what synthetic images show; what that cost."""
-    start = time.perf_counter()
-    plain = dataclasses.replace(config, augment=True, soft_labels=False)
-    teacher = quality.train_on(dataset.real, dataset.image_shape, plain, settings.seed, accelerator)
-    for member in model:
-        member.teachers = [teacher]  # in a list: no part of the network
-    return {"cost/filter_device_seconds": (time.perf_counter() - start) * accelerator.num_processes}
 
 
 def get_or_run_classifier(

@@ -354,7 +354,7 @@ def test_a_store_of_an_older_mlflow_is_named_with_what_mends_it(store: str, tmp_
 def test_a_judge_is_the_stores_and_is_fetched_by_who_has_none_or_a_damaged_one(store: str, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "outputs" / "judges")
     small, small_classifier = ((*flags, "--judge-steps", "40") for flags in (SMALL, SMALL_CLASSIFIER))
-    assert ran(tmp_path, "vae.py", *small) == (0, "")
+    assert ran(tmp_path, "vae.py", *small) == (0, "training the judge of digits, once: 40 steps\n")
     (trained,) = tmp_path.rglob("judges/*/*.safetensors")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
